@@ -1,0 +1,1 @@
+"""Crops in, embeddings out: the embedder, the gallery, re-identification metrics."""

@@ -1,0 +1,1 @@
+"""Composition: the command line, one thin module a command, and the benchmarks."""

@@ -1,0 +1,1 @@
+"""Files and streams: MOT text, sources of frames, sinks of tracks."""

@@ -1,0 +1,1 @@
+"""How the model is learned: schedules, trainer, data sets, state-space models, geodesics."""
