@@ -1,7 +1,7 @@
-"""The two nouns that everything around the tracker shares: what was seen, and what is followed.
+"""The nouns that everything around the tracker shares: a frame, what was seen, what is followed.
 
-Both are structs of arrays, one row an object. An empty frame is an ordinary frame: shape ``(0, 4)``
-goes through everything.
+Detections and tracks are structs of arrays, one row an object. An empty frame is an ordinary
+frame: shape ``(0, 4)`` goes through everything.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tracker.boxes import xyxy_from_tlwh
-from trackvae.arrays import BoolArray, FloatArray, IntArray
+from trackvae.arrays import BoolArray, FloatArray, Image, IntArray
 from trackvae.errors import InputError
 
 
@@ -27,6 +27,21 @@ def _column(
     if array.shape != (rows,):
         raise InputError(f"{name} has shape {array.shape}, expected ({rows},): one per box")
     return array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One frame of a source.
+
+    Attributes:
+        index: its number in the sequence, from 1.
+        timestamp: seconds since the first frame.
+        image: ``(H, W, 3)`` uint8 BGR, or None where the sequence has no images.
+    """
+
+    index: int
+    timestamp: float
+    image: Image | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -238,7 +238,7 @@ def _raise_at(path: Path, row: int, problem: str) -> None:
 
 def _check_rows(path: Path, values: FloatArray) -> None:
     """Raise for the first row that cannot be a box, naming its line."""
-    finite: BoolArray = np.isfinite(values).all(axis=1)
+    finite = np.asarray(np.isfinite(values).all(axis=1))
     used = np.where(finite[:, None], values, 0.0)
     whole = np.abs(used[:, :2]) < _LARGEST
     whole &= used[:, :2] == np.floor(used[:, :2])
@@ -269,7 +269,8 @@ def _check_unique(path: Path, values: FloatArray) -> None:
     """Raise where an id stands twice in one frame, naming the second line."""
     order = np.lexsort((np.arange(len(values)), values[:, 1], values[:, 0]))
     ordered = values[order, :2]
-    again: BoolArray = (ordered[1:] == ordered[:-1]).all(axis=1) & (ordered[1:, 1] >= 0)
+    same = ordered[1:] == ordered[:-1]
+    again = same[:, 0] & same[:, 1] & (ordered[1:, 1] >= 0)
     if again.any():
         row = int(order[1:][again].min())
         frame, identity = values[row, :2].astype(np.int64)
@@ -304,7 +305,7 @@ def read_npz(path: str | Path) -> BoxTable:
         raise InputError(f"{path}: arrays of different lengths; frame has {rows}, {wrong}")
     numbers = np.column_stack([arrays["frame"], np.full(rows, -1), arrays["tlwh"]])
     if not np.isfinite(numbers).all() or (numbers[:, 0] < 1).any() or (numbers[:, 4:] < 0).any():
-        bad: BoolArray = ~np.isfinite(numbers).all(axis=1) | (numbers[:, 0] < 1)
+        bad = ~np.asarray(np.isfinite(numbers).all(axis=1)) | (numbers[:, 0] < 1)
         bad |= (numbers[:, 4:] < 0).any(axis=1)
         row = int(np.argmax(bad))
         raise InputError(f"{path}: row {row} is no box: frame, tlwh = {numbers[row].tolist()}")
