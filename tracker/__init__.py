@@ -10,14 +10,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tracker.detections import Detections, Tracks
+    from tracker.detections import Detections, Frame, Tracks
+    from tracker.engine import Tracker
+    from tracker.presets import PRESETS, TrackerConfig
 
 _HOME = {
     "Detections": "tracker.detections",
+    "Frame": "tracker.detections",
+    "PRESETS": "tracker.presets",
+    "Tracker": "tracker.engine",
+    "TrackerConfig": "tracker.presets",
     "Tracks": "tracker.detections",
 }
 
-__all__ = ["Detections", "Tracks"]
+__all__ = ["PRESETS", "Detections", "Frame", "Tracker", "TrackerConfig", "Tracks"]
 
 
 def __getattr__(name: str) -> Any:

@@ -245,7 +245,7 @@ def _check_rows(path: Path, values: FloatArray) -> None:
     if 8 <= values.shape[1] <= _CLASS_COLUMNS:
         whole[:, 1] &= used[:, 7] == np.floor(used[:, 7])
         whole[:, 1] &= np.abs(used[:, 7]) < _LARGEST
-    sized = (used[:, 4:6] >= 0).all(axis=1)
+    sized = np.asarray((used[:, 4:6] >= 0).all(axis=1))
     bad = ~finite | ~whole.all(axis=1) | (used[:, 0] < 1) | ~sized
     if not bad.any():
         return
@@ -270,7 +270,7 @@ def _check_unique(path: Path, values: FloatArray) -> None:
     order = np.lexsort((np.arange(len(values)), values[:, 1], values[:, 0]))
     ordered = values[order, :2]
     same = ordered[1:] == ordered[:-1]
-    again = same[:, 0] & same[:, 1] & (ordered[1:, 1] >= 0)
+    again = np.all(same, axis=1) & (ordered[1:, 1] >= 0)
     if again.any():
         row = int(order[1:][again].min())
         frame, identity = values[row, :2].astype(np.int64)

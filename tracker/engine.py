@@ -1,0 +1,320 @@
+"""The tracking engine: one loop that carries out any :class:`tracker.presets.TrackerConfig`.
+
+A frame goes through predict, associate (the preset's stages in order), correct, life cycle and
+report. Each of them is a few array operations over all tracks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from tracker import observations
+from tracker.appearance import AppearanceMemory
+from tracker.detections import Detections, Tracks
+from tracker.interop import as_detections, with_ids
+from tracker.kalman import AxisKalman, FullKalman, KalmanFilter
+from tracker.matching import Matcher, Scene
+from tracker.motion import MOTION_MODELS
+from tracker.presets import TrackerConfig, preset
+from tracker.store import Columns, TrackStore
+from trackvae.arrays import BoolArray, FloatArray, Image, IntArray
+from trackvae.errors import InputError, UsageError
+
+Embedder: TypeAlias = Callable[[Image, FloatArray], FloatArray]
+
+
+class Tracker:
+    """Follow objects from frame to frame.
+
+    >>> follow = Tracker("sort", max_age=5)
+    >>> for _ in range(4):
+    ...     tracks = follow.update([[10, 10, 50, 90]])
+    >>> tracks.ids.tolist(), tracks.detection_index.tolist()
+    ([1], [0])
+    """
+
+    def __init__(
+        self,
+        config: str | TrackerConfig = "sort",
+        *,
+        embedder: Embedder | None = None,
+        frame_rate: float = 30.0,
+        **settings: Any,
+    ) -> None:
+        """Make a tracker.
+
+        Args:
+            config: a preset's name, or a configuration.
+            embedder: ``(image, boxes (N, 4)) -> (N, D)``, for detections without embeddings.
+            frame_rate: frames a second; with time stamps, the unit of every time in the
+                configuration.
+            **settings: changes to the configuration (``max_age=60``; stages by
+                ``config.with_settings``).
+
+        Raises:
+            UsageError: no such preset or setting.
+        """
+        chosen = preset(config) if isinstance(config, str) else config
+        self.config = chosen.with_settings(settings)
+        if not frame_rate > 0:
+            raise UsageError(f"frame_rate is {frame_rate}, expected a positive number")
+        self._embedder = embedder
+        self._frame_rate = frame_rate
+        self._model = MOTION_MODELS[self.config.motion]
+        moving_camera = self.config.camera_motion != "none"
+        kalman: type[KalmanFilter] = FullKalman if moving_camera else AxisKalman
+        self._kalman = kalman(self._model)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all tracks; the next frame is the first, and ids start from 1 again."""
+        config = self.config
+        columns: Columns = {
+            "mean": ((8,), np.float64),
+            "covariance": (self._kalman.covariance_shape, np.float64),
+            "id": ((), np.int64),  # 0: not confirmed
+            "streak": ((), np.int64),  # matches in a row
+            "misses": ((), np.int64),  # updates since the last match
+            "elapsed": ((), np.float64),  # frames since the last match
+            "score": ((), np.float64),
+            "label": ((), np.int64),
+            "detection": ((), np.int64),
+            "slot": ((), np.int64),  # of its gallery
+        }
+        if config.observation_centric:
+            shape = self._kalman.covariance_shape
+            columns |= observations.observation_columns(config.direction_span, shape)
+        self._store = TrackStore(columns)
+        self._memory = (
+            AppearanceMemory(config.metric, config.gallery_size, config.gallery_momentum)
+            if config.uses_appearance
+            else None
+        )
+        self._matcher = Matcher(config, self._model, self._kalman, self._memory)
+        self._camera = None
+        if config.camera_motion != "none":
+            from tracker.camera_motion import CameraMotion
+
+            self._camera = CameraMotion(config.camera_motion)
+        self._frame = 0
+        self._last_id = 0
+        self._timestamp: float | None = None
+
+    def __len__(self) -> int:
+        """How many tracks are alive, the unconfirmed and the lost among them."""
+        return len(self._store)
+
+    def update(
+        self,
+        detections: Any,
+        frame: Image | None = None,
+        timestamp: float | None = None,
+    ) -> Any:
+        """Take one frame and say what is followed.
+
+        Args:
+            detections: :class:`Detections`; or a list or array ``(N, 4 to 6)`` of xyxy, score,
+                class; or ``supervision.Detections``. An empty frame is an ordinary frame.
+            frame: the image, ``(H, W, 3)`` uint8 BGR; needed for camera motion and by an embedder.
+            timestamp: seconds. Without it, frames are one ``1 / frame_rate`` apart.
+
+        Returns:
+            :class:`Tracks`; or, where ``supervision.Detections`` came, the detections that belong
+            to a confirmed track, with their ``tracker_id``.
+
+        Raises:
+            InputError: unusable detections, or a time stamp that is not after the last one. The
+                tracker is then as it was.
+        """
+        seen = as_detections(detections)
+        if timestamp is not None and self._timestamp is not None and timestamp <= self._timestamp:
+            raise InputError(f"timestamp {timestamp} s is not after the last, {self._timestamp} s")
+        embeddings = self._embeddings(seen, frame)
+        affine = self._camera_affine(seen, frame)
+        dt = 1.0
+        if timestamp is not None and self._timestamp is not None:
+            dt = (timestamp - self._timestamp) * self._frame_rate
+        self._timestamp = timestamp
+        self._frame += 1
+        self._predict(dt, affine)
+        high, low = self._pools(seen)
+        scene = Scene(self._frame, self._store, self._boxes, seen, embeddings)
+        rows, columns = self._matcher.match(scene, high, low)
+        high[columns] = False
+        self._correct(seen, embeddings, rows, columns)
+        self._end_lost()
+        self._begin(seen, embeddings, np.flatnonzero(high))
+        tracks = self._report()
+        return tracks if seen is detections else with_ids(detections, tracks)
+
+    # --- what comes in
+
+    def _embeddings(self, seen: Detections, image: Image | None) -> FloatArray | None:
+        """Unit embeddings ``(M, D)`` of the detections, or None where the preset uses none."""
+        if self._memory is None:
+            return None
+        embeddings = seen.embeddings
+        if embeddings is None and self._embedder is not None:
+            if image is None:
+                raise InputError("the embedder needs the frame's image: update(detections, frame)")
+            embeddings = np.asarray(self._embedder(image, seen.boxes), dtype=np.float32)
+        if embeddings is None:
+            if len(seen) and self.config.needs_appearance:
+                raise UsageError(
+                    f"{self.config.name} compares appearances: give detections with embeddings, "
+                    "or an embedder"
+                )
+            return None
+        return self._memory.prepare(embeddings)
+
+    def _camera_affine(self, seen: Detections, image: Image | None) -> FloatArray | None:
+        if self._camera is None:
+            return None
+        if image is None:
+            raise InputError(
+                f"{self.config.name} compensates the camera's motion and needs the frame's image: "
+                "update(detections, frame), or camera_motion=none"
+            )
+        return self._camera.estimate(image, seen.boxes)
+
+    def _pools(self, seen: Detections) -> tuple[BoolArray, BoolArray]:
+        """Masks ``(M,)`` of the detections of high and of low score."""
+        config = self.config
+        usable = np.all(seen.boxes[:, 2:] > seen.boxes[:, :2], axis=1)  # a box has an area
+        if config.high_score is None:
+            return usable, np.zeros(len(seen), dtype=bool)
+        high = usable & (seen.scores >= config.high_score)
+        low = usable & ~high
+        low &= seen.scores > (np.inf if config.low_score is None else config.low_score)
+        return high, low
+
+    # --- predict
+
+    def _predict(self, dt: float, affine: FloatArray | None) -> None:
+        store = self._store
+        if len(store) == 0:
+            self._boxes: FloatArray = np.zeros((0, 4))
+            return
+        if self._model.frozen_when_lost:
+            lost = store.misses > 0
+            for column in self._model.frozen_when_lost:
+                store.mean[lost, 4 + column] = 0.0
+        self._kalman.predict(store.mean, store.covariance, dt)
+        if affine is not None:
+            self._kalman.warp(store.mean, store.covariance, affine)
+        store.elapsed += dt
+        store.misses += 1
+        store.detection[:] = -1
+        self._boxes = self._model.boxes(store.mean[:, :4])
+        if self._model.positive and np.isnan(self._boxes).any():
+            # The filter has shrunk a box to nothing: SORT gives such a track up.
+            sound = ~np.any(np.isnan(self._boxes), axis=1)
+            self._remove(~sound)
+            self._boxes = self._boxes[sound]
+
+    # --- correct, end, begin
+
+    def _correct(
+        self,
+        seen: Detections,
+        embeddings: FloatArray | None,
+        rows: IntArray,
+        columns: IntArray,
+    ) -> None:
+        store, config = self._store, self.config
+        if config.observation_centric:
+            self._correct_observations(rows, seen.boxes[columns])
+        missed = np.ones(len(store), dtype=bool)
+        missed[rows] = False
+        store.streak[missed] = 0
+        if len(rows) == 0:
+            return
+        z = self._model.measure(seen.boxes[columns])
+        self._kalman.update(store.mean, store.covariance, rows, z)
+        store.streak[rows] += 1
+        store.misses[rows] = 0
+        store.elapsed[rows] = 0.0
+        store.score[rows] = seen.scores[columns]
+        store.label[rows] = seen.classes[columns]
+        store.detection[rows] = columns
+        if embeddings is not None and self._memory is not None:
+            self._memory.add(store.slot[rows], embeddings[columns])
+
+    def _correct_observations(self, rows: IntArray, boxes: FloatArray) -> None:
+        store = self._store
+        lost = store.misses[rows] > 1
+        if lost.any():
+            found = rows[lost]
+            observations.refilter(
+                store, found, boxes[lost], store.misses[found], self._kalman, self._model
+            )
+        unseen = store.misses == 1
+        unseen[rows] = False
+        observations.save_lost(store, np.flatnonzero(unseen))
+        observations.remember(store, rows, boxes, self._frame)
+
+    def _end_lost(self) -> None:
+        store, config = self._store, self.config
+        dead = store.elapsed > config.max_age
+        if config.tentative_max_age is not None:
+            dead |= (store.id == 0) & (store.elapsed > config.tentative_max_age)
+        if dead.any():
+            self._remove(dead)
+
+    def _remove(self, dead: BoolArray) -> None:
+        if self._memory is not None:
+            slots = self._store.slot[dead]
+            self._memory.close(slots[slots >= 0])
+        self._store.keep(~dead)
+
+    def _begin(self, seen: Detections, embeddings: FloatArray | None, columns: IntArray) -> None:
+        """Give birth to a track for each of the detections that belong to none."""
+        config = self.config
+        if config.new_score is not None:
+            columns = columns[seen.scores[columns] >= config.new_score]
+        if len(columns) == 0:
+            return
+        mean, covariance = self._kalman.initiate(self._model.measure(seen.boxes[columns]))
+        slots: npt.ArrayLike = -1
+        if embeddings is not None and self._memory is not None:
+            slots = self._memory.open(embeddings[columns])
+        rows = self._store.add(
+            len(columns),
+            mean=mean,
+            covariance=covariance,
+            streak=int(config.birth_is_hit),
+            score=seen.scores[columns],
+            label=seen.classes[columns],
+            detection=columns,
+            slot=slots,
+        )
+        if config.observation_centric:
+            born = np.arange(rows.start, rows.stop)
+            observations.remember(self._store, born, seen.boxes[columns], self._frame)
+
+    # --- report
+
+    def _report(self) -> Tracks:
+        store, config = self._store, self.config
+        seen_now = store.misses == 0
+        proven = seen_now & (store.streak >= config.min_hits)
+        if self._frame <= config.warmup_frames:
+            proven = seen_now
+        fresh = np.flatnonzero(proven & (store.id == 0))
+        if len(fresh):
+            store.id[fresh] = np.arange(self._last_id + 1, self._last_id + 1 + len(fresh))
+            self._last_id += len(fresh)
+        shown = proven if config.reconfirm else (store.id > 0) & (store.elapsed <= config.coast)
+        rows = np.flatnonzero(shown)
+        boxes = (
+            self._model.boxes(store.mean[rows, :4])
+            if config.report == "state"
+            else store.observed[rows]
+        )
+        return Tracks(
+            store.id[rows], boxes, store.score[rows], store.label[rows], store.detection[rows]
+        )

@@ -1,0 +1,169 @@
+"""Which track is which detection: a preset's stages, carried out in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tracker import observations
+from tracker.appearance import AppearanceMemory
+from tracker.association import assign
+from tracker.boxes import iou
+from tracker.detections import Detections
+from tracker.kalman import CHI2_95, KalmanFilter
+from tracker.motion import MotionModel
+from tracker.presets import Stage, TrackerConfig
+from tracker.store import TrackStore
+from tracker.threads import one_blas_thread
+from trackvae.arrays import BoolArray, FloatArray, IntArray
+
+# What DeepSORT adds to the limit, so that refused pairs cost just more than any allowed one.
+_BEYOND = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One frame, as the matching sees it.
+
+    Attributes:
+        frame: its number.
+        store: the tracks, predicted to this frame; ``T`` of them.
+        boxes: ``(T, 4)`` their predicted boxes, xyxy.
+        seen: the ``M`` detections.
+        embeddings: ``(M, D)`` of the detections, prepared by the memory, or None.
+    """
+
+    frame: int
+    store: TrackStore
+    boxes: FloatArray
+    seen: Detections
+    embeddings: FloatArray | None
+
+
+class Matcher:
+    """Carries out the stages of a configuration."""
+
+    def __init__(
+        self,
+        config: TrackerConfig,
+        model: MotionModel,
+        kalman: KalmanFilter,
+        memory: AppearanceMemory | None,
+    ) -> None:
+        self._config = config
+        self._model = model
+        self._kalman = kalman
+        self._memory = memory
+
+    def match(self, scene: Scene, high: BoolArray, low: BoolArray) -> tuple[IntArray, IntArray]:
+        """Match tracks with detections.
+
+        Args:
+            scene: the frame.
+            high: ``(M,)`` detections of high score.
+            low: ``(M,)`` detections of low score.
+
+        Returns:
+            Rows of the store ``(K,)`` and the detections ``(K,)`` that they are matched with.
+        """
+        free_tracks = np.ones(len(scene.store), dtype=bool)
+        pools = {"high": high.copy(), "low": low.copy()}
+        matches = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+        for stage in self._config.stages:
+            t = np.flatnonzero(free_tracks & _taking_part(stage, scene.store))
+            d = np.flatnonzero(pools[stage.detections])
+            if len(t) == 0 or len(d) == 0:
+                continue
+            i, j = self._match_stage(stage, scene, t, d)
+            free_tracks[t[i]] = False
+            pools[stage.detections][d[j]] = False
+            matches.append((t[i], d[j]))
+        rows, columns = zip(*matches, strict=True)
+        return np.concatenate(rows), np.concatenate(columns)
+
+    def _match_stage(
+        self, stage: Stage, scene: Scene, t: IntArray, d: IntArray
+    ) -> tuple[IntArray, IntArray]:
+        """Positions in ``t`` and in ``d`` of the pairs that the stage makes."""
+        cost, allowed = self._costs(stage, scene, t, d)
+        if stage.refuse_after:
+            # Over all pairs; for IoU alone, those that do not overlap all cost 1.
+            every = stage.cost == "iou_direction"
+            candidates = np.ones_like(allowed) if every else cost < 1.0
+            i, j = assign(cost, candidates, 1.0)
+            good = allowed[i, j]
+            return i[good], j[good]
+        refused = stage.max_cost + _BEYOND
+        if not stage.cascade:
+            return assign(cost, allowed, refused)
+        ages = scene.store.elapsed[t]
+        levels = np.unique(ages)
+        if len(levels) == 1:
+            return assign(cost, allowed, refused)
+        pairs = []
+        for age in levels[levels <= self._config.max_age]:
+            level = np.flatnonzero(ages == age)
+            i, j = assign(cost[level], allowed[level], refused)
+            allowed[:, j] = False
+            pairs.append((level[i], j))
+        rows, columns = zip(*pairs, strict=True)
+        return np.concatenate(rows), np.concatenate(columns)
+
+    def _costs(
+        self, stage: Stage, scene: Scene, t: IntArray, d: IntArray
+    ) -> tuple[FloatArray, BoolArray]:
+        """Costs ``(len(t), len(d))`` of the pairs, and which of them may be made."""
+        store = scene.store
+        boxes = scene.seen.boxes[d]
+        possible = np.ones((len(t), len(d)), dtype=bool)
+        if self._config.per_class:
+            possible &= store.label[t][:, None] == scene.seen.classes[d]
+        if stage.gate:
+            z = self._model.measure(boxes)
+            distance = self._kalman.gating_distance(store.mean[t], store.covariance[t], z)
+            possible &= distance <= CHI2_95
+        if stage.cost == "appearance":
+            cost = self._appearance(scene, t, d, possible)
+            return cost, possible & (cost <= stage.max_cost)
+        overlap = iou(store.observed[t] if stage.cost == "observed_iou" else scene.boxes[t], boxes)
+        cost = 1.0 - overlap
+        if stage.cost in ("iou_score", "iou_appearance"):
+            cost = 1.0 - overlap * np.clip(scene.seen.scores[d], 0, 1)
+        if stage.cost == "iou_appearance" and scene.embeddings is not None:
+            close = possible & (1.0 - overlap <= self._config.proximity_limit)
+            cost = np.minimum(cost, self._halved_appearance(scene, t, d, close))
+        possible &= cost <= stage.max_cost
+        if stage.cost == "iou_direction":
+            consistency = observations.direction_consistency(store, t, boxes, scene.frame)
+            weight = self._config.direction_weight * np.clip(scene.seen.scores[d], 0, 1)
+            cost -= weight * consistency
+        return cost, possible
+
+    def _appearance(self, scene: Scene, t: IntArray, d: IntArray, wanted: BoolArray) -> FloatArray:
+        assert self._memory is not None
+        assert scene.embeddings is not None
+        with one_blas_thread():
+            return self._memory.distances(scene.store.slot[t], scene.embeddings[d], wanted)
+
+    def _halved_appearance(
+        self, scene: Scene, t: IntArray, d: IntArray, close: BoolArray
+    ) -> FloatArray:
+        """BoT-SORT, Eq. 12: half the appearance distance of close and similar pairs, else 1."""
+        distance = self._appearance(scene, t, d, close)
+        similar = close & (distance <= self._config.appearance_limit)
+        return np.where(similar, 0.5 * distance, 1.0)
+
+
+def _taking_part(stage: Stage, store: TrackStore) -> BoolArray | bool:
+    """Mask ``(T,)`` of the tracks that the stage looks at."""
+    if stage.tracks == "all":
+        return True
+    if stage.tracks == "tentative":
+        return store.id == 0
+    if stage.tracks == "confirmed":
+        return store.id > 0
+    recent = store.misses == 1
+    if stage.tracks == "recent":
+        return recent & (store.id > 0)
+    return recent | (store.id == 0)

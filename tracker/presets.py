@@ -1,0 +1,335 @@
+"""Trackers as data: what is filtered, which costs match in which order, how tracks live and die.
+
+A preset is a frozen :class:`TrackerConfig` that :class:`tracker.engine.Tracker` carries out. Each
+is written from its paper: SORT (Bewley et al., 2016), DeepSORT (Wojke et al., 2017), ByteTrack
+(Zhang et al., 2022), OC-SORT (Cao et al., 2023), BoT-SORT (Aharon et al., 2022).
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
+
+from tracker.appearance import Metric
+from trackvae.errors import UsageError
+
+Cost = Literal[
+    "iou",  # 1 - IoU with the predicted box
+    "iou_score",  # 1 - IoU x score (ByteTrack)
+    "iou_direction",  # IoU and consistency of the direction of motion (OC-SORT)
+    "observed_iou",  # 1 - IoU with the last box that was seen (OC-SORT)
+    "appearance",  # distance to the nearest entry of the track's gallery (DeepSORT)
+    "iou_appearance",  # the smaller of iou_score and half the appearance distance (BoT-SORT)
+]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One round of matching: some tracks with some detections by one cost.
+
+    Attributes:
+        name: by which settings reach it (``appearance.max_cost``).
+        cost: what a pair costs.
+        max_cost: pairs above it are not made (``iou_direction``: of 1 - IoU alone).
+        tracks: which of the tracks that are still unmatched take part. ``recent`` ones were matched
+            in the last update.
+        detections: of high or of low score.
+        gate: also refuse pairs beyond the 95% ellipsoid of the predicted measurement.
+        cascade: match the tracks seen last first (DeepSORT's matching cascade).
+        refuse_after: minimise over all pairs, then drop the refused (see ``association.assign``).
+    """
+
+    name: str
+    cost: Cost
+    max_cost: float
+    tracks: Literal["all", "confirmed", "tentative", "recent", "recent_or_tentative"] = "all"
+    detections: Literal["high", "low"] = "high"
+    gate: bool = False
+    cascade: bool = False
+    refuse_after: bool = False
+
+
+@dataclass(frozen=True)
+class Range:
+    """Values of a setting that are worth trying: from ``low`` to ``high``."""
+
+    low: float
+    high: float
+    log: bool = False
+    integer: bool = False
+
+
+@dataclass(frozen=True)
+class TrackerConfig:
+    """A tracker, as data. Times are in frames.
+
+    Attributes:
+        name: of the preset.
+        motion: measured coordinates of the filter, see :mod:`tracker.motion`.
+        stages: rounds of matching, in order.
+        high_score: detections at or above are ``high``; None: all are.
+        low_score: detections between this and ``high_score`` are ``low``; others are not used.
+        new_score: a track is born only from a high detection at or above; None: from any.
+        min_hits: matches in a row that confirm a track.
+        birth_is_hit: whether the first detection counts as one of them.
+        warmup_frames: in the first so many frames tracks are confirmed at once.
+        max_age: a confirmed track that was not seen for longer dies.
+        tentative_max_age: the same for a track that is not confirmed; None: as ``max_age``.
+        reconfirm: after a miss a track is silent until it has ``min_hits`` again (SORT).
+        coast: a track is reported while it was seen at most so many frames ago.
+        report: the filter's box, or the last box that was seen.
+        observation_centric: on re-discovery, filter again along the straight line between the
+            last box and the new one (OC-SORT).
+        direction_span: frames over which the direction of motion is measured (OC-SORT).
+        direction_weight: of the direction's consistency beside IoU (OC-SORT).
+        metric: of the appearance.
+        gallery_size: embeddings remembered a track.
+        gallery_momentum: remember one moving average instead; None: the latest embeddings.
+        appearance_limit: ``iou_appearance``: larger distances do not count.
+        proximity_limit: ``iou_appearance``: nor does the appearance of boxes with a larger 1 - IoU.
+        camera_motion: how the camera's motion is estimated and taken out.
+        per_class: match only within a class.
+        search: settings worth tuning, by the names that :meth:`with_settings` takes.
+    """
+
+    name: str
+    motion: Literal["xysr", "xyah", "xywh"]
+    stages: tuple[Stage, ...]
+    high_score: float | None = None
+    low_score: float | None = None
+    new_score: float | None = None
+    min_hits: int = 3
+    birth_is_hit: bool = True
+    warmup_frames: int = 0
+    max_age: float = 30
+    tentative_max_age: float | None = 0
+    reconfirm: bool = False
+    coast: float = 0
+    report: Literal["state", "observation"] = "state"
+    observation_centric: bool = False
+    direction_span: int = 3
+    direction_weight: float = 0.2
+    metric: Metric = "cosine"
+    gallery_size: int = 100
+    gallery_momentum: float | None = None
+    appearance_limit: float = 0.25
+    proximity_limit: float = 0.5
+    camera_motion: Literal["none", "flow", "ecc"] = "none"
+    per_class: bool = True
+    search: Mapping[str, Range | tuple[Any, ...]] = field(default_factory=dict)
+
+    @property
+    def uses_appearance(self) -> bool:
+        """Whether a stage looks at embeddings."""
+        return any("appearance" in stage.cost for stage in self.stages)
+
+    @property
+    def needs_appearance(self) -> bool:
+        """Whether a stage cannot do without embeddings."""
+        return any(stage.cost == "appearance" for stage in self.stages)
+
+    @property
+    def needs_pixels(self) -> bool:
+        """Whether the frames' images are needed, beyond what makes the embeddings."""
+        return self.camera_motion != "none"
+
+    def settings(self) -> dict[str, Any]:
+        """Every setting and its value, by the names that :meth:`with_settings` takes."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _NOT_SETTABLE}
+        for stage in self.stages:
+            for f in fields(stage):
+                if f.name != "name":
+                    own[f"{stage.name}.{f.name}"] = getattr(stage, f.name)
+        return own
+
+    def with_settings(self, settings: Mapping[str, Any]) -> TrackerConfig:
+        """A copy with some settings changed.
+
+        Args:
+            settings: name to value; ``stage.field`` reaches into a stage. Strings are parsed.
+
+        Raises:
+            UsageError: no such setting, or a value it cannot take.
+        """
+        config = self
+        for name, value in settings.items():
+            if name not in self.settings():
+                raise UsageError(
+                    f"{self.name} has no setting {name!r}{_suggest(name, self.settings())}"
+                )
+            stage_name, dot, entry = name.rpartition(".")
+            if dot:
+                parsed = _parse(name, value, typing.get_type_hints(Stage)[entry])
+                stages = tuple(
+                    replace(stage, **{entry: parsed}) if stage.name == stage_name else stage
+                    for stage in config.stages
+                )
+                config = replace(config, stages=stages)
+            else:
+                parsed = _parse(name, value, typing.get_type_hints(TrackerConfig)[name])
+                config = replace(config, **{name: parsed})
+        return config
+
+
+_NOT_SETTABLE = {"name", "stages", "search"}
+
+
+def _suggest(name: str, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    listing = ", ".join(sorted(known))
+    return f"; did you mean {close[0]!r}?" if close else f"; it has {listing}"
+
+
+def _parse(name: str, value: Any, kind: Any) -> Any:
+    """``value`` as the annotated type, from a string where it is one."""
+    if typing.get_origin(kind) is Literal:
+        if value in (choices := typing.get_args(kind)):
+            return value
+        raise UsageError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
+    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    if type(None) in options and (value is None or str(value).lower() == "none"):
+        return None
+    base = next(option for option in options if option is not type(None))
+    try:
+        if base is bool:
+            return {"true": True, "false": False, "1": True, "0": False}[str(value).lower()]
+        number = float(value)
+        if number != number or (base is int and number != int(number)):
+            raise ValueError
+        return base(number)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        expected = {bool: "true or false", int: "a whole number"}.get(base, "a number")
+        raise UsageError(f"{name} is {value!r}, expected {expected}") from None
+
+
+_SORT = TrackerConfig(
+    name="sort",
+    motion="xysr",
+    stages=(Stage("iou", "iou", 0.7, refuse_after=True),),
+    min_hits=3,
+    birth_is_hit=False,
+    warmup_frames=3,
+    max_age=1,
+    tentative_max_age=None,
+    reconfirm=True,
+    search={
+        "iou.max_cost": Range(0.5, 0.95),
+        "max_age": Range(1, 60, log=True, integer=True),
+        "min_hits": Range(1, 5, integer=True),
+    },
+)
+
+_DEEPSORT = TrackerConfig(
+    name="deepsort",
+    motion="xyah",
+    stages=(
+        Stage("appearance", "appearance", 0.2, tracks="confirmed", gate=True, cascade=True),
+        Stage("iou", "iou", 0.7, tracks="recent_or_tentative"),
+    ),
+    min_hits=3,
+    max_age=30,
+    coast=1,
+    search={
+        "appearance.max_cost": Range(0.05, 0.6),
+        "iou.max_cost": Range(0.5, 0.9),
+        "max_age": Range(10, 120, log=True, integer=True),
+        "min_hits": Range(1, 5, integer=True),
+        "gallery_size": Range(10, 200, log=True, integer=True),
+    },
+)
+
+_BYTETRACK = TrackerConfig(
+    name="bytetrack",
+    motion="xyah",
+    stages=(
+        Stage("high", "iou_score", 0.8, tracks="confirmed"),
+        Stage("low", "iou", 0.5, tracks="recent", detections="low"),
+        Stage("new", "iou_score", 0.7, tracks="tentative"),
+    ),
+    high_score=0.6,
+    low_score=0.1,
+    new_score=0.7,
+    min_hits=2,
+    warmup_frames=1,
+    max_age=30,
+    search={
+        "high_score": Range(0.3, 0.8),
+        "new_score": Range(0.3, 0.9),
+        "high.max_cost": Range(0.6, 0.95),
+        "low.max_cost": Range(0.3, 0.7),
+        "max_age": Range(10, 120, log=True, integer=True),
+    },
+)
+
+_OCSORT = TrackerConfig(
+    name="ocsort",
+    motion="xysr",
+    stages=(
+        Stage("momentum", "iou_direction", 0.7, refuse_after=True),
+        Stage("recovery", "observed_iou", 0.7, refuse_after=True),
+    ),
+    high_score=0.6,
+    min_hits=3,
+    birth_is_hit=False,
+    warmup_frames=3,
+    max_age=30,
+    tentative_max_age=None,
+    reconfirm=True,
+    report="observation",
+    observation_centric=True,
+    search={
+        "high_score": Range(0.3, 0.8),
+        "momentum.max_cost": Range(0.5, 0.9),
+        "direction_span": Range(1, 6, integer=True),
+        "direction_weight": Range(0.0, 0.5),
+        "max_age": Range(10, 120, log=True, integer=True),
+    },
+)
+
+_BOTSORT = TrackerConfig(
+    name="botsort",
+    motion="xywh",
+    stages=(
+        Stage("high", "iou_appearance", 0.8, tracks="confirmed"),
+        Stage("low", "iou", 0.5, tracks="recent", detections="low"),
+        Stage("new", "iou_appearance", 0.7, tracks="tentative"),
+    ),
+    high_score=0.6,
+    low_score=0.1,
+    new_score=0.7,
+    min_hits=2,
+    warmup_frames=1,
+    max_age=30,
+    gallery_momentum=0.9,
+    camera_motion="flow",
+    search={
+        "high_score": Range(0.3, 0.8),
+        "new_score": Range(0.3, 0.9),
+        "high.max_cost": Range(0.6, 0.95),
+        "appearance_limit": Range(0.05, 0.6),
+        "proximity_limit": Range(0.3, 0.9),
+        "max_age": Range(10, 120, log=True, integer=True),
+        "camera_motion": ("none", "flow", "ecc"),
+    },
+)
+
+PRESETS: Mapping[str, TrackerConfig] = types.MappingProxyType(
+    {config.name: config for config in (_SORT, _DEEPSORT, _BYTETRACK, _OCSORT, _BOTSORT)}
+)
+
+
+def preset(name: str) -> TrackerConfig:
+    """The preset of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in PRESETS:
+        close = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise UsageError(f"no tracker {name!r}; there are {', '.join(PRESETS)}{hint}")
+    return PRESETS[name]
