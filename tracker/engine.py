@@ -24,6 +24,9 @@ from tracker.store import Columns, TrackStore
 from trackvae.arrays import BoolArray, FloatArray, Image, IntArray
 from trackvae.errors import InputError, UsageError
 
+# Time stamps jitter: ages are compared to the nearest frame.
+_HALF_FRAME = 0.5
+
 Embedder: TypeAlias = Callable[[Image, FloatArray], FloatArray]
 
 
@@ -259,9 +262,10 @@ class Tracker:
 
     def _end_lost(self) -> None:
         store, config = self._store, self.config
-        dead = store.elapsed > config.max_age
+        dead = store.elapsed > config.max_age + _HALF_FRAME
         if config.tentative_max_age is not None:
-            dead |= (store.id == 0) & (store.elapsed > config.tentative_max_age)
+            tentative = store.id == 0
+            dead |= tentative & (store.elapsed > config.tentative_max_age + _HALF_FRAME)
         if dead.any():
             self._remove(dead)
 
@@ -308,7 +312,8 @@ class Tracker:
         if len(fresh):
             store.id[fresh] = np.arange(self._last_id + 1, self._last_id + 1 + len(fresh))
             self._last_id += len(fresh)
-        shown = proven if config.reconfirm else (store.id > 0) & (store.elapsed <= config.coast)
+        recent = store.elapsed <= config.coast + _HALF_FRAME
+        shown = proven if config.reconfirm else recent & (store.id > 0)
         rows = np.flatnonzero(shown)
         boxes = (
             self._model.boxes(store.mean[rows, :4])
