@@ -67,7 +67,7 @@ class Evaluate:
         for warning in caught:
             if issubclass(warning.category, UserWarning):
                 print(f"warning: {warning.message}", file=sys.stderr)
-        _show(evaluation)
+        show(evaluation)
         if self.json is not None:
             write_json(self.json, evaluation)
         if self.csv is not None:
@@ -77,7 +77,7 @@ class Evaluate:
         return 0
 
 
-def _show(evaluation: Evaluation) -> None:
+def show(evaluation: Evaluation) -> None:
     """Print the tables; a narrow terminal wraps the lines rather than losing digits."""
     from rich.console import Console
 

@@ -12,18 +12,42 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tracker.detections import Detections, Frame, Tracks
     from tracker.engine import Tracker
+    from tracker.evaluation import Evaluation, evaluate
+    from tracker.io.mot import BoxTable, read_boxes, write_boxes
+    from tracker.pipeline import follow, open_source
     from tracker.presets import PRESETS, TrackerConfig
 
 _HOME = {
+    "BoxTable": "tracker.io.mot",
     "Detections": "tracker.detections",
+    "Evaluation": "tracker.evaluation",
     "Frame": "tracker.detections",
     "PRESETS": "tracker.presets",
     "Tracker": "tracker.engine",
     "TrackerConfig": "tracker.presets",
     "Tracks": "tracker.detections",
+    "evaluate": "tracker.evaluation",
+    "follow": "tracker.pipeline",
+    "open_source": "tracker.pipeline",
+    "read_boxes": "tracker.io.mot",
+    "write_boxes": "tracker.io.mot",
 }
 
-__all__ = ["PRESETS", "Detections", "Frame", "Tracker", "TrackerConfig", "Tracks"]
+__all__ = [
+    "PRESETS",
+    "BoxTable",
+    "Detections",
+    "Evaluation",
+    "Frame",
+    "Tracker",
+    "TrackerConfig",
+    "Tracks",
+    "evaluate",
+    "follow",
+    "open_source",
+    "read_boxes",
+    "write_boxes",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -66,9 +66,10 @@ def evaluate(
 
     Args:
         gt: a folder of sequences (``NAME/gt/gt.txt``, one or two levels down; or plain
-            ``NAME.txt``), one sequence's folder, a ``gt.txt``, a table, or a table for each name.
+            ``NAME.txt``), one sequence's folder, a ``gt.txt``, a table, or a file or table for
+            each name.
         results: a folder of ``NAME.txt`` (or a tracker's folder with ``data/NAME.txt``), one file,
-            a table, or a table for each name.
+            a table, or a file or table for each name.
         benchmark: "MOT15", "MOT16", "MOT17" or "MOT20", to overrule what the data tell.
         strict: a sequence without results is an error; otherwise a warning, and left out.
         progress: called with (name, how many are done, how many there are) before each sequence,

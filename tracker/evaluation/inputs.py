@@ -16,8 +16,8 @@ from typing import TypeAlias
 from tracker.io.mot import BoxTable, read_boxes, read_seqinfo
 from trackvae.errors import InputError
 
-Source: TypeAlias = str | Path | BoxTable | Mapping[str, BoxTable]
 Boxes: TypeAlias = Path | BoxTable
+Source: TypeAlias = str | Path | BoxTable | Mapping[str, Boxes]
 
 _IN_MEMORY = "sequence"  # the name of a table that came without one
 # MOT17 lists every video three times, once a public detector; the ground truth is the same.
@@ -123,7 +123,10 @@ def _ground_truths(gt: Source) -> dict[str, tuple[Boxes, Path | None]]:
     if isinstance(gt, BoxTable):
         return {_IN_MEMORY: (gt, None)}
     if isinstance(gt, Mapping):
-        return {name: (table, None) for name, table in gt.items()}
+        return {
+            name: (boxes, _sequence_of(boxes)[1] if isinstance(boxes, Path) else None)
+            for name, boxes in gt.items()
+        }
     path = Path(gt)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; expected ground truth")

@@ -14,8 +14,10 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tracker.boxes import tlwh_from_xyxy, xyxy_from_tlwh
 from tracker.detections import Detections, Tracks
@@ -238,7 +240,9 @@ def _raise_at(path: Path, row: int, problem: str) -> None:
 
 def _check_rows(path: Path, values: FloatArray) -> None:
     """Raise for the first row that cannot be a box, naming its line."""
-    finite = np.asarray(np.isfinite(values).all(axis=1))
+    usable = np.isfinite(values)
+    usable[:, :6] &= np.abs(values[:, :6]) < _LARGEST  # a right edge must not overflow
+    finite = np.asarray(usable.all(axis=1))
     used = np.where(finite[:, None], values, 0.0)
     whole = np.abs(used[:, :2]) < _LARGEST
     whole &= used[:, :2] == np.floor(used[:, :2])
@@ -252,8 +256,9 @@ def _check_rows(path: Path, values: FloatArray) -> None:
     row = int(np.argmax(bad))
     frame, tlwh = values[row, 0], values[row, 2:6].tolist()
     if not finite[row]:
-        column = int(np.argmax(~np.isfinite(values[row]))) + 1
-        problem = f"column {column} is {values[row, column - 1]}, expected a finite number"
+        column = int(np.argmax(~usable[row])) + 1
+        expected = "a finite number" if column > 6 else f"a finite number below {_LARGEST:.0e}"
+        problem = f"column {column} is {values[row, column - 1]}, expected {expected}"
     elif not whole[row, 0]:
         problem = f"frame is {frame}, expected a whole number"
     elif frame < 1:
@@ -299,16 +304,14 @@ def read_npz(path: str | Path) -> BoxTable:
             f"{path}: no array {', '.join(sorted(missing))}; "
             f"expected frame, tlwh, score, feature, found {', '.join(sorted(arrays)) or 'none'}"
         )
-    rows = len(arrays["frame"])
+    rows = arrays["frame"].size
+    known = ("frame", "tlwh", "score", "feature", "class")
+    arrays = {name: array for name, array in arrays.items() if name in known}
     wrong = {name: a.shape for name, a in arrays.items() if a.ndim == 0 or len(a) != rows}
     if wrong or arrays["tlwh"].shape != (rows, 4):
         raise InputError(f"{path}: arrays of different lengths; frame has {rows}, {wrong}")
-    numbers = np.column_stack([arrays["frame"], np.full(rows, -1), arrays["tlwh"]])
-    if not np.isfinite(numbers).all() or (numbers[:, 0] < 1).any() or (numbers[:, 4:] < 0).any():
-        bad = ~np.asarray(np.isfinite(numbers).all(axis=1)) | (numbers[:, 0] < 1)
-        bad |= (numbers[:, 4:] < 0).any(axis=1)
-        row = int(np.argmax(bad))
-        raise InputError(f"{path}: row {row} is no box: frame, tlwh = {numbers[row].tolist()}")
+    for name, array in arrays.items():
+        _check_npz_array(path, name, array)
     return BoxTable.of(
         frames=arrays["frame"].astype(np.int64),
         ids=np.full(rows, -1),
@@ -317,6 +320,26 @@ def read_npz(path: str | Path) -> BoxTable:
         classes=arrays.get("class"),
         embeddings=arrays.get("feature"),
     )
+
+
+def _check_npz_array(path: Path, name: str, array: npt.NDArray[Any]) -> None:
+    """Raise where an array of an ``.npz`` is not what its name says, naming the row."""
+    dimensions = 2 if name in ("tlwh", "feature") else 1
+    if array.dtype.kind not in "iuf" or array.ndim != dimensions:
+        raise InputError(
+            f"{path}: {name} has type {array.dtype} and shape {array.shape}, "
+            f"expected numbers in {dimensions} dimension{'s' * (dimensions - 1)}"
+        )
+    bad = ~np.isfinite(array)
+    if name in ("frame", "class"):
+        bad |= (array != np.floor(array)) | (np.abs(array) >= _LARGEST)
+        bad |= (array < 1) & (name == "frame")
+    elif name == "tlwh":
+        bad |= np.abs(array) >= _LARGEST
+        bad[:, 2:] |= array[:, 2:] < 0
+    if bad.any():
+        row = int(np.argmax(bad.any(axis=1) if bad.ndim == 2 else bad))
+        raise InputError(f"{path}: row {row} is no detection: {name} is {array[row].tolist()}")
 
 
 def format_tracks(frame: int, tracks: Tracks) -> str:
@@ -363,6 +386,8 @@ def read_seqinfo(path: str | Path) -> SequenceInfo:
         section = parser["Sequence"]
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (configparser.Error, KeyError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: no [Sequence] section can be read ({reason})") from error
@@ -402,5 +427,7 @@ def write_seqinfo(path: str | Path, info: SequenceInfo) -> None:
     lines.append(f"frameRate={info.frame_rate:g}")
     if info.length is not None:
         lines.append(f"seqLength={info.length}")
-    lines += [f"imWidth={info.width}", f"imHeight={info.height}", f"imExt={info.image_ext}"]
+    if info.width and info.height:
+        lines += [f"imWidth={info.width}", f"imHeight={info.height}"]
+    lines.append(f"imExt={info.image_ext}")
     write_text(path, "\n".join(lines) + "\n")

@@ -1,0 +1,58 @@
+"""Progress on a terminal: frames, frames a second, time left. Silent where nobody looks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+_REDRAW_FRAMES = 8  # of the fastest trackers; drawing itself is limited to ten times a second
+
+
+@contextmanager
+def frame_progress(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show how many frames of ``name`` are done.
+
+    Args:
+        name: what is worked on.
+        total: frames in all, or None where nobody knows.
+
+    Yields:
+        A function to call with the number of frames done.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class _Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:.0f} frames/s")
+
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    ) as bar:
+        task = bar.add_task(name, total=total)
+
+        def advance(done: int) -> None:
+            if done % _REDRAW_FRAMES == 0 or done == total:
+                bar.update(task, completed=done)
+
+        yield advance
+        bar.update(task, total=bar.tasks[0].completed if total is None else total)

@@ -1,0 +1,315 @@
+"""``trackvae track``: follow the objects of one or many sources, write tracks, score, draw."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from trackvae.errors import InputError, UsageError
+from trackvae.files import write_text
+
+if TYPE_CHECKING:
+    from tracker import Tracker
+    from tracker.io.sinks import Sink
+    from tracker.pipeline import DetectedSource
+
+_RUN_FILE = "run.json"  # what has been done in an output folder, for --resume
+
+
+@dataclass(frozen=True)
+class Track:
+    """Follow objects: writes DIR/<name>.txt in MOT format for every source.
+
+    Where a source has ground truth (gt/gt.txt) its score is shown at the end. The files are valid
+    after every frame, so Ctrl-C loses nothing; --resume goes on with the sources not yet done.
+    """
+
+    sources: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE...")]
+    """Videos, folders of images, MOT sequences, folders of many of them, a camera's index (0), an
+    rtsp:// or http:// address."""
+    out: Path
+    """Folder of the results."""
+    tracker: str = "sort"
+    """Preset: sort, deepsort, bytetrack, ocsort, botsort."""
+    detector: str | None = None
+    """What finds the objects: motion (static camera, no weights), onnx:PATH, torchvision:NAME,
+    file:PATH. Left out: the sequence's det/det.txt."""
+    detections: Path | None = None
+    """Detections from a file (MOT text, or .npz with frame, tlwh, score, feature), or from a folder
+    that holds <name>.txt or <name>.npz for every source."""
+    set: tuple[str, ...] = ()
+    """Settings of the tracker: max_age=60 iou.max_cost=0.5 ..."""
+    detector_set: tuple[str, ...] = ()
+    """Settings of the detector: min_score=0.5 classes=person ..."""
+    embedder: Literal["colour", "none"] = "colour"
+    """Appearance for presets that compare it, where the detections bring none: colour histograms
+    in horizontal stripes."""
+    video: bool = False
+    """Also write DIR/<name>.mp4, the frames with boxes, ids and trails."""
+    jsonl: bool = False
+    """Also write DIR/<name>.jsonl, one JSON object a frame."""
+    interpolate: int = 0
+    """Afterwards fill a track's gaps of up to so many frames."""
+    smooth: bool = False
+    """Afterwards smooth each track by a Rauch-Tung-Striebel smoother."""
+    frame_rate: float | None = None
+    """Frames a second of images without seqinfo.ini."""
+    resume: bool = False
+    """Leave out the sources that DIR already holds, complete and with these settings."""
+    score: bool = True
+    """Score the sources that have ground truth."""
+
+    def run(self) -> int:
+        """Track everything; the exit code."""
+        from tracker.io.sources import list_sources
+
+        sources = [found for source in self.sources for found in list_sources(source)]
+        if not sources:
+            raise UsageError("no source given; see trackvae track --help")
+        if self.detector is not None and self.detections is not None:
+            raise UsageError("give --detector or --detections, not both")
+        runner = _Runner(self, many=len(sources) > 1)
+        return runner.run(sources)
+
+
+@dataclass
+class _Runner:
+    """One call of the command."""
+
+    command: Track
+    many: bool
+    _done: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _truths: dict[str, Path] = field(default_factory=dict)
+
+    def run(self, sources: Sequence[str | Path | int]) -> int:
+        """Track the sources one after the other; 130 after Ctrl-C."""
+        self._tracker_config()  # a wrong preset or setting is told before anything is opened
+        before = _read_run(self.command.out)
+        for source in sources:
+            opened = self._open(source)
+            name = opened.source.name
+            if name in self._done:
+                raise UsageError(f"two sources are called {name}; their results would overwrite")
+            if opened.source.ground_truth_path is not None:
+                self._truths[name] = opened.source.ground_truth_path
+            if self.command.resume and self._is_done(name, before):
+                print(f"{name}: already done, left out")
+                self._done[name] = before[name]
+                continue
+            try:
+                self._track(name, opened)
+            except KeyboardInterrupt:
+                where = self.command.out / f"{name}.txt"
+                print(f"\ninterrupted; {where} is valid up to where it ends", file=sys.stderr)
+                return 130
+            before[name] = self._done[name]
+            write_text(self.command.out / _RUN_FILE, json.dumps(before, indent=1) + "\n")
+        self._summarise()
+        return 0
+
+    # --- opening
+
+    def _open(self, source: str | Path | int) -> DetectedSource:
+        from tracker.detectors import open_detector
+        from tracker.io.sources import open_frames
+        from tracker.pipeline import open_source
+
+        settings = _assignments(self.command.detector_set, "--detector-set")
+        spec = self.command.detector
+        if self.command.detections is not None:
+            name = open_frames(source).name if self.command.detections.is_dir() else ""
+            spec = f"file:{_detections_file(self.command.detections, name, self.many)}"
+        detector = None if spec is None else open_detector(spec, **settings)
+        opened = open_source(
+            source,
+            detector,
+            frame_rate=self.command.frame_rate,
+            **({} if detector else settings),
+        )
+        config = self._tracker_config()
+        wanting = [
+            reason
+            for reason, needed in (
+                (f"{config.name} compensates the camera's motion", config.needs_pixels),
+                ("--video draws into them", self.command.video),
+            )
+            if needed and not opened.source.has_images
+        ]
+        if wanting:
+            raise UsageError(f"{source}: it has no images, and {wanting[0]}")
+        return opened
+
+    def _tracker_config(self) -> Any:
+        from tracker.presets import preset
+
+        settings = _assignments(self.command.set, "--set")
+        return preset(self.command.tracker).with_settings(settings)
+
+    def _tracker(self, opened: DetectedSource) -> Tracker:
+        from reid.descriptors import ColourStripes
+        from tracker import Tracker
+
+        embedder = None
+        if self.command.embedder == "colour" and opened.source.has_images:
+            embedder = ColourStripes()
+        rate = opened.source.info.frame_rate or 30.0
+        return Tracker(self._tracker_config(), embedder=embedder, frame_rate=rate)
+
+    # --- tracking
+
+    def _track(self, name: str, opened: DetectedSource) -> None:
+        from tools.progress import frame_progress
+        from tracker.pipeline import follow
+
+        tracker = self._tracker(opened)
+        config = tracker.config
+        pixels = self.command.video or config.needs_pixels
+        if config.uses_appearance and not _brings_embeddings(opened):
+            pixels = True
+        start = time.perf_counter()
+        with frame_progress(name, opened.source.info.length) as advance:
+            done = follow(
+                opened,
+                tracker,
+                self._sinks(name, opened),
+                need_images=pixels,
+                on_frame=lambda state: advance(state.frames),
+            )
+        seconds = time.perf_counter() - start
+        self._refine(name)
+        self._done[name] = {
+            "source": str(opened.source.path or name),
+            "settings": self._fingerprint(),
+            "frames": done.frames,
+            "detections": done.detections,
+            "tracks": done.tracks,
+            "boxes": done.boxes,
+            "seconds": round(seconds, 3),
+        }
+        if done.detections and not done.boxes and config.high_score is not None:
+            print(
+                f"warning: {name}: {done.detections} detections and no track; {config.name} "
+                f"starts none below a score of {config.new_score or config.high_score:g}: lower "
+                "high_score and new_score by --set, if the scores are no probabilities",
+                file=sys.stderr,
+            )
+
+    def _sinks(self, name: str, opened: DetectedSource) -> list[Sink]:
+        from tracker.io.sinks import JsonLinesSink, MotTextSink
+
+        out = self.command.out
+        sinks: list[Sink] = [MotTextSink(out / f"{name}.txt")]
+        if self.command.jsonl:
+            sinks.append(JsonLinesSink(out / f"{name}.jsonl"))
+        if self.command.video:
+            from tracker.io.video_sink import VideoSink
+
+            sinks.append(VideoSink(out / f"{name}.mp4", opened.source.info.frame_rate or 30.0))
+        return sinks
+
+    def _refine(self, name: str) -> None:
+        if not self.command.interpolate and not self.command.smooth:
+            return
+        from tracker.io.mot import read_boxes, write_boxes
+        from tracker.refine import interpolate_gaps, smooth
+
+        path = self.command.out / f"{name}.txt"
+        table = read_boxes(path, unique_ids=True)
+        if self.command.interpolate:
+            table = interpolate_gaps(table, max_gap=self.command.interpolate)
+        if self.command.smooth:
+            table = smooth(table)
+        write_boxes(path, table)
+
+    # --- what was done
+
+    def _fingerprint(self) -> dict[str, Any]:
+        """The settings that decide what the result is."""
+        command = self.command
+        return {
+            "tracker": command.tracker,
+            "set": sorted(command.set),
+            "detector": command.detector,
+            "detections": None if command.detections is None else str(command.detections),
+            "detector_set": sorted(command.detector_set),
+            "embedder": command.embedder,
+            "interpolate": command.interpolate,
+            "smooth": command.smooth,
+            "video": command.video,
+            "jsonl": command.jsonl,
+        }
+
+    def _is_done(self, name: str, before: dict[str, dict[str, Any]]) -> bool:
+        wanted = [".txt"] + [".mp4"] * self.command.video + [".jsonl"] * self.command.jsonl
+        here = all((self.command.out / f"{name}{ending}").is_file() for ending in wanted)
+        return here and before.get(name, {}).get("settings") == self._fingerprint()
+
+    def _summarise(self) -> None:
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+
+        console = Console(highlight=False)
+        columns = ("frames", "detections", "tracks", "boxes", "frames/s")
+        table = Table("sequence", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        for column in columns:
+            table.add_column(column, justify="right")
+        for name, row in self._done.items():
+            rate = f"{row['frames'] / max(row['seconds'], 1e-9):.0f}"
+            table.add_row(name, *(str(row[column]) for column in columns[:-1]), rate)
+        console.print(table)
+        if self.command.score and self._truths:
+            self._show_scores()
+        console.print(f"tracks: {self.command.out}", soft_wrap=True)
+
+    def _show_scores(self) -> None:
+        from tools.evaluate import show
+        from tracker.evaluation import evaluate
+
+        results = {name: self.command.out / f"{name}.txt" for name in self._truths}
+        show(evaluate(self._truths, results))
+
+
+def _assignments(texts: Sequence[str], flag: str) -> dict[str, str]:
+    """``name=value`` texts as a dictionary."""
+    settings = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UsageError(f"{flag} {text!r} is not of the form name=value")
+        settings[name.replace("-", "_")] = value
+    return settings
+
+
+def _detections_file(given: Path, name: str, many: bool) -> Path:
+    """The file of detections that belongs to a source."""
+    if given.is_dir():
+        for ending in (".npz", ".txt"):
+            if (given / f"{name}{ending}").is_file():
+                return given / f"{name}{ending}"
+        raise InputError(f"{given}: neither {name}.txt nor {name}.npz in it")
+    if many:
+        raise UsageError(f"--detections {given} is one file for several sources; give a folder")
+    return given
+
+
+def _brings_embeddings(opened: DetectedSource) -> bool:
+    """Whether the detector is a file of detections with features."""
+    table = getattr(opened.detector, "table", None)
+    return table is not None and table.embeddings is not None
+
+
+def _read_run(out: Path) -> dict[str, dict[str, Any]]:
+    """What an earlier run left, by name; nothing where there is none or it cannot be read."""
+    try:
+        content = json.loads((out / _RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

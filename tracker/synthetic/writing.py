@@ -1,0 +1,109 @@
+"""A made scene on disk, in MOT16's layout."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from tracker.io.mot import write_boxes, write_seqinfo
+from trackvae.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from tracker.synthetic.scene import Scene
+
+Progress: TypeAlias = Callable[[int, int], None]
+
+IMAGES = ("jpg", "png", "mp4", "none")
+_JPEG_QUALITY = 92
+
+
+def write_sequence(
+    scene: Scene,
+    directory: Path,
+    *,
+    images: str = "jpg",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Write ``seqinfo.ini``, pictures, ``gt/gt.txt`` and ``det/det.txt``; see ``Scene.write``."""
+    if images not in IMAGES:
+        raise UsageError(f"images is {images!r}, expected one of {', '.join(IMAGES)}")
+    with _whole_folder(directory, overwrite) as folder:
+        info = replace(scene.info, name=directory.name)
+        if images in ("jpg", "png"):
+            info = replace(info, image_ext=f".{images}")
+            _write_images(scene, folder / info.image_dir, images, progress)
+        elif images == "mp4":
+            info = replace(info, image_ext=".mp4")
+            _write_video(scene, folder / f"{directory.name}.mp4", progress)
+        write_seqinfo(folder / "seqinfo.ini", info)
+        write_boxes(folder / "gt" / "gt.txt", scene.ground_truth, ground_truth=True)
+        write_boxes(folder / "det" / "det.txt", scene.detections)
+        if images == "none" and progress is not None:
+            progress(scene.config.frames, scene.config.frames)
+    return directory
+
+
+@contextmanager
+def _whole_folder(directory: Path, overwrite: bool) -> Iterator[Path]:
+    """A temporary folder beside ``directory`` that takes its place when the block succeeds."""
+    if directory.exists() and not directory.is_dir():
+        raise InputError(f"{directory}: is a file; name a folder to write to")
+    if not overwrite and directory.is_dir() and any(directory.iterdir()):
+        raise InputError(f"{directory}: exists and is not empty; name another, or overwrite it")
+    temporary = directory.with_name(f".{directory.name}.{os.getpid()}.part")
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"{directory}: cannot be written ({error.strerror or error})") from error
+    old = directory.with_name(f".{directory.name}.{os.getpid()}.old")
+    try:
+        yield temporary
+        if directory.exists():
+            os.replace(directory, old)
+        os.replace(temporary, directory)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_images(scene: Scene, folder: Path, ending: str, progress: Progress | None) -> None:
+    import cv2
+
+    folder.mkdir(parents=True)
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if ending == "jpg" else []
+    total = scene.config.frames
+    for number, image in enumerate(scene.frames(), start=1):
+        path = folder / f"{number:06d}.{ending}"
+        if not cv2.imwrite(str(path), image, options):
+            raise InputError(f"{path}: cannot be written (disk full?)")
+        if progress is not None:
+            progress(number, total)
+
+
+def _write_video(scene: Scene, path: Path, progress: Progress | None) -> None:
+    """One H.264 file that browsers play."""
+    import av
+
+    config = scene.config
+    if config.width % 2 or config.height % 2:
+        raise UsageError(f"mp4 needs even sides, the picture is {config.width}x{config.height}")
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        rate = Fraction(config.frame_rate).limit_denominator(1001)
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})
+        stream.width, stream.height, stream.pix_fmt = config.width, config.height, "yuv420p"
+        stream.thread_count = 1
+        for number, image in enumerate(scene.frames(), start=1):
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="bgr24")
+            container.mux(stream.encode(picture))
+            if progress is not None:
+                progress(number, config.frames)
+        container.mux(stream.encode())
