@@ -7,7 +7,6 @@ is written from its paper: SORT (Bewley et al., 2016), DeepSORT (Wojke et al., 2
 
 from __future__ import annotations
 
-import difflib
 import types
 import typing
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from typing import Any, Literal
 
 from tracker.appearance import Metric
 from trackvae.errors import UsageError
+from trackvae.settings import did_you_mean, parse_value
 
 Cost = Literal[
     "iou",  # 1 - IoU with the predicted box
@@ -159,51 +159,24 @@ class TrackerConfig:
         for name, value in settings.items():
             if name not in self.settings():
                 raise UsageError(
-                    f"{self.name} has no setting {name!r}{_suggest(name, self.settings())}"
+                    f"{self.name} has no setting {name!r}{did_you_mean(name, self.settings())}; "
+                    f"it has {', '.join(sorted(self.settings()))}"
                 )
             stage_name, dot, entry = name.rpartition(".")
             if dot:
-                parsed = _parse(name, value, typing.get_type_hints(Stage)[entry])
+                parsed = parse_value(name, value, typing.get_type_hints(Stage)[entry])
                 stages = tuple(
                     replace(stage, **{entry: parsed}) if stage.name == stage_name else stage
                     for stage in config.stages
                 )
                 config = replace(config, stages=stages)
             else:
-                parsed = _parse(name, value, typing.get_type_hints(TrackerConfig)[name])
+                parsed = parse_value(name, value, typing.get_type_hints(TrackerConfig)[name])
                 config = replace(config, **{name: parsed})
         return config
 
 
 _NOT_SETTABLE = {"name", "stages", "search"}
-
-
-def _suggest(name: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    listing = ", ".join(sorted(known))
-    return f"; did you mean {close[0]!r}?" if close else f"; it has {listing}"
-
-
-def _parse(name: str, value: Any, kind: Any) -> Any:
-    """``value`` as the annotated type, from a string where it is one."""
-    if typing.get_origin(kind) is Literal:
-        if value in (choices := typing.get_args(kind)):
-            return value
-        raise UsageError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
-    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    if type(None) in options and (value is None or str(value).lower() == "none"):
-        return None
-    base = next(option for option in options if option is not type(None))
-    try:
-        if base is bool:
-            return {"true": True, "false": False, "1": True, "0": False}[str(value).lower()]
-        number = float(value)
-        if number != number or (base is int and number != int(number)):
-            raise ValueError
-        return base(number)
-    except (KeyError, TypeError, ValueError, OverflowError):
-        expected = {bool: "true or false", int: "a whole number"}.get(base, "a number")
-        raise UsageError(f"{name} is {value!r}, expected {expected}") from None
 
 
 _SORT = TrackerConfig(
@@ -329,7 +302,6 @@ def preset(name: str) -> TrackerConfig:
         UsageError: there is none.
     """
     if name not in PRESETS:
-        close = difflib.get_close_matches(name, PRESETS, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise UsageError(f"no tracker {name!r}; there are {', '.join(PRESETS)}{hint}")
+        hint = did_you_mean(name, PRESETS)
+        raise UsageError(f"no tracker {name!r}{hint}; there are {', '.join(PRESETS)}")
     return PRESETS[name]

@@ -23,6 +23,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     target = Path(path)
     temporary = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
     try:
+        if target.is_dir():
+            raise InputError(f"{target}: cannot be written, it is a folder")
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
     except OSError as error:

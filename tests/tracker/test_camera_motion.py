@@ -178,7 +178,7 @@ def test_the_same_frames_give_the_same_motion() -> None:
 def test_wrong_use_is_named() -> None:
     with pytest.raises(UsageError, match="no camera motion 'orb'; there are flow, ecc, none"):
         CameraMotion("orb")
-    with pytest.raises(UsageError, match="downscale is 0.5"):
+    with pytest.raises(UsageError, match=r"downscale is 0\.5"):
         CameraMotion("flow", 0.5)
     with pytest.raises(InputError, match="float64"):
         CameraMotion().estimate(np.zeros((4, 4, 3)))  # type: ignore[arg-type]

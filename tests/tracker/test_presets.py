@@ -38,7 +38,7 @@ def test_settings_survive_being_written_as_text(name):
     [
         ("min_hits", "2.5", "a whole number"),
         ("max_age", "nan", "a number"),
-        ("per_class", "maybe", "true or false"),
+        ("per_class", "maybe", "yes or no"),
         ("camera_motion", "gps", "one of none, flow, ecc"),
         ("iou.max_cost", "none", "a number"),
     ],

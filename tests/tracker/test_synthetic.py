@@ -35,7 +35,9 @@ def _same(a: BoxTable, b: BoxTable) -> bool:
 @pytest.fixture(scope="module")
 def crowd() -> Scene:
     """Half a minute in which figures hide each other, leave and return; boxes only."""
-    return Scene(SceneConfig(width=480, height=270, frames=500, figures=9, density=0.6, seed=3))
+    return Scene(
+        replace(SMALL, width=320, height=180, frames=250, frame_rate=10.0, figures=8, seed=3)
+    )
 
 
 @pytest.mark.parametrize("camera", ["static", "pan", "handheld"])
@@ -114,7 +116,7 @@ def test_pictures_have_the_size_asked_for_and_hold_something() -> None:
 
 
 def test_a_lone_figure_is_fully_visible_until_it_leaves_or_is_hidden() -> None:
-    config = SceneConfig(width=480, height=270, frames=300, figures=1, density=1.0, seed=2)
+    config = SceneConfig(width=480, height=270, frames=200, figures=1, density=1.0, seed=2)
     truth = Scene(config).ground_truth
     inside = (truth.boxes[:, :2] > 1).all(axis=1) & (truth.boxes[:, 2:] < (479, 269)).all(axis=1)
     assert np.median(truth.visibility[inside]) == 1.0  # furniture hides it for a while only
@@ -165,14 +167,14 @@ def test_a_nearer_figure_that_crosses_lowers_visibility() -> None:
 
 def test_figures_leave_and_come_back_as_themselves(crowd: Scene) -> None:
     truth = crowd.ground_truth
-    assert set(truth.ids.tolist()) == set(range(1, 10))
+    assert set(truth.ids.tolist()) == set(range(1, 9))
     returned = 0
-    for identity in range(1, 10):
+    for identity in range(1, 9):
         frames = truth.frames[truth.ids == identity]
         returned += int((np.diff(frames) > 10).sum())
         boxes = truth.boxes[truth.ids == identity]
         steps = np.abs(np.diff(boxes.mean(axis=1)))[np.diff(frames) == 1]
-        assert (steps < 12).all()  # between two frames nobody jumps
+        assert (steps < 15).all()  # between two frames nobody jumps
     assert returned >= 3
 
 
@@ -187,11 +189,11 @@ def test_density_is_the_share_of_time_in_the_scene() -> None:
 def test_rows_lie_in_the_picture_and_nearer_figures_are_larger(crowd: Scene) -> None:
     truth = crowd.ground_truth
     assert (truth.boxes[:, 2:] > 0).all()
-    assert (truth.boxes[:, :2] < (480, 270)).all()
+    assert (truth.boxes[:, :2] < (320, 180)).all()
     assert (np.diff(truth.frames) >= 0).all()
     height = truth.boxes[:, 3] - truth.boxes[:, 1]
     share = height / (truth.boxes[:, 3] - crowd._world.horizon)
-    for identity in range(1, 10):  # as a ground plane wants it, but for the bob of the gait
+    for identity in range(1, 9):  # as a ground plane wants it, but for the bob of the gait
         rows = truth.ids == identity
         assert np.ptp(share[rows]) < 0.08 * np.median(share[rows])
 
@@ -199,10 +201,10 @@ def test_rows_lie_in_the_picture_and_nearer_figures_are_larger(crowd: Scene) -> 
 def test_a_faultless_detector_reports_the_visible_truth(crowd: Scene) -> None:
     truth = crowd.ground_truth
     size = (crowd.config.width, crowd.config.height)
-    found = detect(truth, 500, size, crowd.config.perfect().errors, np.random.default_rng(0))
+    found = detect(truth, 250, size, crowd.config.perfect().errors, np.random.default_rng(0))
     visible = truth.select(truth.visibility > 0)
     assert np.array_equal(np.unique(found.frames), np.unique(visible.frames))
-    for frame in (1, 100, 350, 500):
+    for frame in (1, 60, 140, 250):
         expected, got = visible.boxes[visible.rows(frame)], found.boxes[found.rows(frame)]
         assert np.array_equal(np.sort(expected, axis=0), np.sort(got, axis=0))
     assert len(found) == len(visible)
@@ -274,7 +276,7 @@ def test_the_camera_moves_the_background_and_the_boxes_alike(camera: str) -> Non
 
 def test_figures_are_told_apart_by_their_colours() -> None:
     """A crop's nearest colour histogram, among crops taken elsewhere, is the same identity's."""
-    scene = Scene(SceneConfig(frames=80, figures=12, density=1.0, seed=1))
+    scene = Scene(replace(SMALL, frames=80, figures=12, density=1.0, seed=1))
     truth = scene.ground_truth
     features, ids = [], []
     for frame in range(1, 80, 13):
@@ -284,7 +286,7 @@ def test_figures_are_told_apart_by_their_colours() -> None:
         ):
             if seen < 0.9:
                 continue
-            x0, y0, x1, y1 = np.clip(np.rint(box), 0, (960, 540, 960, 540)).astype(int)
+            x0, y0, x1, y1 = np.clip(np.rint(box), 0, (480, 270, 480, 270)).astype(int)
             inner = image[y0:y1, x0 + (x1 - x0) // 4 : x1 - (x1 - x0) // 4]
             stripes = np.array_split(inner, 4)
             histograms = [

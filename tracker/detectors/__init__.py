@@ -21,10 +21,10 @@ from tracker.detectors.settings import (
     MotionSettings,
     OnnxSettings,
     TorchvisionSettings,
-    did_you_mean,
     parse_settings,
 )
 from trackvae.errors import UsageError
+from trackvae.settings import did_you_mean
 
 __all__ = ["SETTINGS", "Detector", "detector_kind", "open_detector"]
 

@@ -7,13 +7,13 @@ line can list the settings of every detector.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from trackvae.errors import UsageError
+from trackvae.settings import did_you_mean, parse_value
 
 S = TypeVar("S")
 
@@ -153,12 +153,6 @@ def _check_choice(settings: object, name: str, choices: Iterable[str]) -> None:
         raise UsageError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)`` for the nearest known word, or nothing where none is near."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
 def parse_settings(cls: type[S], values: Mapping[str, Any], detector: str) -> S:
     """An instance of a settings dataclass from values that may be text.
 
@@ -181,32 +175,11 @@ def parse_settings(cls: type[S], values: Mapping[str, Any], detector: str) -> S:
                 f"detector {detector} has no setting {name!r}"
                 f"{did_you_mean(name, defaults)}; it has {valid}"
             )
-    return cls(**{name: _parse(name, value, kinds[name]) for name, value in values.items()})
+    return cls(**{name: parse_value(name, value, kinds[name]) for name, value in values.items()})
 
 
 def _as_text(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-_BOOLEANS = {"1": True, "true": True, "yes": True, "on": True}
-_BOOLEANS |= {"0": False, "false": False, "no": False, "off": False}
-
-
-def _parse(name: str, value: object, kind: Any) -> object:
-    """``value`` as the field's type; a message names the setting."""
-    if get_origin(kind) is tuple:
-        words = value.split(",") if isinstance(value, str) else value
-        words = words if isinstance(words, Iterable) else (words,)
-        return tuple(word for word in (str(item).strip() for item in words) if word)
-    try:
-        if kind is bool:
-            return value if isinstance(value, bool) else _BOOLEANS[str(value).strip().lower()]
-        if kind is int and isinstance(value, float) and value != int(value):
-            raise ValueError
-        return kind(value)
-    except (KeyError, TypeError, ValueError, OverflowError):
-        wanted = {bool: "yes or no", int: "a whole number", float: "a number"}
-        raise UsageError(f"{name} is {value!r}, expected {wanted.get(kind, kind)}") from None
 
 
 def class_numbers(

@@ -14,8 +14,9 @@ import numpy as np
 
 from tracker.detections import Detections, Frame
 from tracker.detectors.selection import Selection, image_of, inside
-from tracker.detectors.settings import TorchvisionSettings, class_numbers, did_you_mean
+from tracker.detectors.settings import TorchvisionSettings, class_numbers
 from trackvae.errors import InputError, UsageError
+from trackvae.settings import did_you_mean
 
 _NOT_A_CLASS = ("__background__", "N/A")
 

@@ -62,8 +62,9 @@ def _table(evaluation: Evaluation, columns: tuple[str, ...]) -> Any:
         table.add_column(name, justify="right", no_wrap=True)
     for name, row in evaluation.sequences.items():
         table.add_row(escape(name), *_cells(row, columns))
-    table.add_section()
-    table.add_row(COMBINED, *_cells(evaluation.combined, columns), style="bold")
+    if len(evaluation.sequences) > 1:
+        table.add_section()
+        table.add_row(COMBINED, *_cells(evaluation.combined, columns), style="bold")
     return table
 
 

@@ -100,7 +100,7 @@ def test_unknown_detectors_are_named(spec: str, says: str) -> None:
         ({"min_scroe": 1}, r"no setting 'min_scroe' \(did you mean 'min_score'\?\); it has min_s"),
         ({"min_score": "high"}, "min_score is 'high', expected a number"),
         ({"min_score": "2"}, r"min_score is 2\.0, expected 0 to 1"),
-        ({"min_score": "nan"}, "min_score is nan"),
+        ({"min_score": "nan"}, "min_score is 'nan'"),
         ({"threads": "1.5"}, "threads is '1.5', expected a whole number"),
         ({"threads": 1.5}, "threads is 1.5, expected a whole number"),
         ({"agnostic": "maybe"}, "agnostic is 'maybe', expected yes or no"),
