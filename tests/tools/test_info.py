@@ -65,7 +65,7 @@ def test_every_problem_of_a_text_file_has_its_line(tmp_path: Path) -> None:
     assert set(report.problems) == {
         f"{path}:10: not numbers",
         f"{path}:11: not 7 columns as the lines before",
-        f"{path}:5: not a finite number; also in lines 12",
+        f"{path}:5: not a finite number, or far too large; also in lines 12",
         f"{path}:6: no frame number from 1 on",
         f"{path}:2: negative width or height",
         f"{path}:9: box without area",
