@@ -63,14 +63,16 @@ class _Tools:
         lettering = sv.ColorPalette.from_hex([_readable_on(colour) for colour in _COLOURS])
         look: dict[str, Any] = {"color": palette, "color_lookup": sv.ColorLookup.TRACK}
         line = max(1, round(height / 360))
+        self._padding = max(3, round(height / 200))
+        self._label_height = round(22 * max(0.4, height / 1300)) + 2 * self._padding
         self._make = sv.Detections
         self._box = sv.BoxAnnotator(thickness=line, **look)
         self._thin_box = sv.BoxAnnotator(thickness=1, **look)
         self._label = sv.LabelAnnotator(
             text_color=lettering,
-            text_scale=max(0.4, height / 1600),
+            text_scale=max(0.4, height / 1300),
             text_thickness=1 if height < 1000 else 2,
-            text_padding=max(3, round(height / 200)),
+            text_padding=self._padding,
             **look,
         )
         self._trace = (
@@ -96,8 +98,17 @@ class _Tools:
             image = self._thin_box.annotate(image, shown[carried])
         image = self._box.annotate(image, shown[~carried])
         labels = [str(identity) for identity in tracks.ids.tolist()]
+        shown.xyxy = self._label_places(boxes, image.shape[1], image.shape[0])
         drawn: Image = self._label.annotate(image, shown, labels=labels)
         return drawn
+
+    def _label_places(self, boxes: FloatArray, width: int, height: int) -> FloatArray:
+        """The boxes ``(N, 4)`` moved so that the label above each is inside the picture."""
+        inside = boxes.copy()
+        inside[:, 0] = np.clip(boxes[:, 0], 0, max(0, width - self._label_height))
+        inside[:, 1] = np.clip(boxes[:, 1], self._label_height, height)
+        inside[:, 2:] = np.maximum(boxes[:, 2:], inside[:, :2])
+        return inside
 
 
 def _readable_on(colour: str) -> str:

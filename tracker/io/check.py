@@ -26,6 +26,7 @@ from trackvae.arrays import BoolArray, FloatArray, IntArray
 from trackvae.errors import InputError
 
 _SHOWN = 3  # places named of each problem; the others are counted
+_LARGEST = 2.0**53  # what the reader takes
 _LAYOUTS = {
     6: "6 columns: frame, id, box",
     7: "7 columns: frame, id, box, score",
@@ -198,8 +199,9 @@ def check_boxes(
         InputError: the file cannot be read at all.
     """
     scan = _scan(path)
-    finite = np.asarray(np.isfinite(scan.values).all(axis=1))
-    scan.report(~finite, "not a finite number")
+    small = np.abs(scan.values[:, :6]) < _LARGEST
+    finite = np.asarray(np.isfinite(scan.values).all(axis=1) & small.all(axis=1))
+    scan.report(~finite, "not a finite number, or far too large")
     scan.keep(finite)
     v = scan.values
     scan.report((v[:, 0] < 1) | (v[:, 0] != np.floor(v[:, 0])), "no frame number from 1 on")

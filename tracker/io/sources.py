@@ -355,9 +355,11 @@ def list_sources(source: str | Path | int) -> list[str | Path | int]:
             clear which are meant.
     """
     path = Path(str(source))
-    if isinstance(source, int) or is_url(str(source)) or not path.is_dir():
-        return [source]  # what it is, or that it is not there, is for open_frames to say
+    if isinstance(source, int) or is_url(str(source)):
+        return [source]
     try:
+        if not path.is_dir():
+            return [source]  # what it is, or that it is not there, is for open_frames to say
         found: list[str | Path | int] = list(_sources_in(path, _LISTING_DEPTH))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error

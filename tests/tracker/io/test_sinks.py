@@ -342,6 +342,15 @@ def test_boxes_out_of_the_picture_can_be_drawn(box: tuple[float, float, float, f
     assert image.shape == (64, 96, 3)
 
 
+@pytest.mark.parametrize("corner", [(-40, -30), (150, 20), (310, 100), (-40, 100), (100, -30)])
+def test_labels_stay_in_the_picture(corner: tuple[int, int]) -> None:
+    left, top = corner
+    canvas = np.zeros((240, 320, 3), np.uint8)
+    drawn = Annotator(trail=0).draw(canvas, tracks_of((1, left, top, left + 60, top + 90)))
+    # Track 1 is green with white letters; its box alone has nothing white.
+    assert (drawn.min(axis=2) > 120).sum() > 10
+
+
 def test_contact_sheet_puts_the_frames_in_rows(tmp_path: Path) -> None:
     colours = [(0, 0, 255), (0, 255, 0), (255, 0, 0), (255, 255, 0), (255, 0, 255)]
     frames = [np.full((60, 80, 3), c, np.uint8) for c in colours]

@@ -5,7 +5,10 @@ from __future__ import annotations
 import functools
 import os
 import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -447,6 +450,30 @@ def test_newest_only_drops_the_oldest_and_keeps_the_order() -> None:
     assert first < 100
     assert len(rest) <= 3
     assert 99 in rest or len(rest) == 1
+
+
+_WAITER = """
+import time
+from tracker.io.prefetch import read_ahead
+def stuck():
+    yield 1
+    print("waiting", flush=True)
+    time.sleep(60)
+    yield 2
+list(read_ahead(stuck))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
+def test_ctrl_c_does_not_wait_for_a_source_that_blocks() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _WAITER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "waiting\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    assert errors.rstrip().endswith("KeyboardInterrupt")
 
 
 def test_no_file_stays_open(tmp_path: Path) -> None:
