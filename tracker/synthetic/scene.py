@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
@@ -23,7 +23,12 @@ from trackvae.errors import UsageError
 if TYPE_CHECKING:
     from tracker.synthetic.render import Renderer, Stage
 
-CAMERAS = {"static": 1.0, "pan": 1.6, "handheld": 1.12}  # width of the world in pictures
+Camera: TypeAlias = Literal["static", "pan", "handheld"]
+CAMERAS: dict[Camera, float] = {
+    "static": 1.0,
+    "pan": 1.6,
+    "handheld": 1.12,
+}  # width of the world in pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ class SceneConfig:
     frame_rate: float = 25.0
     figures: int = 10
     density: float = 0.75
-    camera: str = "static"
+    camera: Camera = "static"
     seed: int = 0
     miss_rate: float = 0.05
     occlusion_misses: float = 0.9

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from tracker.synthetic.wardrobe import Cloth, Colour
 from trackvae.arrays import FloatArray
+
+_SHARES = np.linspace(0.0, 1.0, 13)  # along a limb's round end
+_SWEEP = np.linspace(-1.0, 1.0, 13)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,12 +71,12 @@ def limb(
     axis = offset / length
     tilt = float(np.arccos(np.clip((r0 - r1) / length, -1.0, 1.0)))
     heading = float(np.arctan2(axis[1], axis[0]))
-    around_start = heading + np.linspace(tilt, 2 * np.pi - tilt, 13)
-    around_end = heading + np.linspace(-tilt, tilt, 13)
-    circle = np.concatenate([around_start, around_end])
-    radius = np.repeat([r0, r1], 13)[:, None]
-    centre = np.repeat([start, end], 13, axis=0)
-    outline = centre + radius * np.column_stack([np.cos(circle), np.sin(circle)])
+    circle = heading + np.concatenate([tilt + (2 * np.pi - 2 * tilt) * _SHARES, tilt * _SWEEP])
+    outline = np.column_stack([np.cos(circle), np.sin(circle)])
+    outline[: len(_SHARES)] *= r0
+    outline[len(_SHARES) :] *= r1
+    outline[: len(_SHARES)] += start
+    outline[len(_SHARES) :] += end
     return Part(outline, cloth, start, axis, max(r0, r1), shade)
 
 
@@ -90,10 +94,14 @@ def arc(rx: float, ry: float, first: float, last: float) -> list[list[float]]:
 
 def spline(points: FloatArray, steps: int) -> FloatArray:
     """A closed Catmull-Rom curve through ``(K, 2)`` points, ``(K * steps, 2)``."""
-    t = np.linspace(0.0, 1.0, steps, endpoint=False)[:, None, None]
-    before, here = np.roll(points, 1, axis=0), points
-    after, beyond = np.roll(points, -1, axis=0), np.roll(points, -2, axis=0)
-    curve = 2 * here + (after - before) * t
-    curve = curve + (2 * before - 5 * here + 4 * after - beyond) * t**2
-    curve = curve + (3 * here - before - 3 * after + beyond) * t**3
-    return np.transpose(0.5 * curve, (1, 0, 2)).reshape(-1, 2)
+    near = (np.arange(len(points))[:, None] + (-1, 0, 1, 2)) % len(points)  # (K, 4)
+    return (_weights(steps) @ points[near]).reshape(-1, 2)
+
+
+@lru_cache(maxsize=16)
+def _weights(steps: int) -> FloatArray:
+    """Catmull-Rom weights ``(steps, 4)`` of the point before, here, after and beyond."""
+    t = np.linspace(0.0, 1.0, steps, endpoint=False)
+    return 0.5 * np.column_stack(
+        [-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3]
+    )

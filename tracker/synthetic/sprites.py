@@ -91,8 +91,9 @@ def paint(parts: list[Part], size: float, tiles: dict[_TileKey, Image]) -> Sprit
     height = int(np.ceil((-y0 * scale + pad - top) / unit) * unit)
     canvas = np.zeros((height, width, 4), dtype=np.uint8)
     offset = np.array([left, top])
-    for part in parts:
-        _paint_part(canvas, part, scale, offset, tiles)
+    outlines = _inset([part.outline * (scale, -scale) - offset for part in parts])
+    for part, outline in zip(parts, outlines, strict=True):
+        _paint_part(canvas, part, outline, scale, offset, tiles)
     levels = [_shrunk(canvas, _OVERSAMPLE)]
     for _ in range(_levels(size) - 1):
         levels.append(_shrunk(levels[-1], 2))
@@ -114,17 +115,17 @@ def _shrunk(image: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
 def _paint_part(
     canvas: Image,
     part: Part,
+    points: FloatArray,
     scale: float,
     offset: FloatArray,
     tiles: dict[_TileKey, Image],
 ) -> None:
-    """Lay one part over the canvas (premultiplied BGRA)."""
-    points = part.outline * (scale, -scale) - offset  # continuous canvas pixels
+    """Lay one part over the canvas (premultiplied BGRA); ``points`` is its outline there."""
     low = np.floor(points.min(axis=0)).astype(int) - 2
     high = np.ceil(points.max(axis=0)).astype(int) + 2
     width, height = (high - low).tolist()
     mask = np.zeros((height, width), dtype=np.uint8)
-    fixed = np.rint((_inset(points) - low - 0.5) * 2**_SHIFT).astype(np.int32)
+    fixed = np.rint((points - low - 0.5) * 2**_SHIFT).astype(np.int32)
     cv2.fillPoly(mask, [fixed], 255, cv2.LINE_AA, _SHIFT)
     tile = _tile(part, scale, tiles)
     axis = part.axis * (1.0, -1.0)
@@ -139,6 +140,25 @@ def _paint_part(
     cover = cv2.merge([mask, mask, mask, mask])
     over = cv2.multiply(colour, cover, scale=1 / 255)
     roi[:] = cv2.add(cv2.multiply(roi, cv2.bitwise_not(cover), scale=1 / 255), over)
+
+
+def _inset(outlines: list[FloatArray]) -> list[FloatArray]:
+    """Polygons ``(K, 2)`` moved inwards by what OpenCV's smooth edges add on every side."""
+    lengths = np.array([len(outline) for outline in outlines])
+    starts = np.cumsum(lengths) - lengths
+    points = np.concatenate(outlines)  # (sum of K, 2), all at once: 0.3 ms against 3 one by one
+    following, before = np.arange(1, len(points) + 1), np.arange(-1, len(points) - 1)
+    following[starts + lengths - 1], before[starts] = starts, starts + lengths - 1
+    after = points[following]
+    cross = points[:, 0] * after[:, 1] - points[:, 1] * after[:, 0]
+    turning = np.repeat(np.sign(np.add.reduceat(cross, starts)), lengths)[:, None]
+    edge = turning * np.column_stack([points[:, 1] - after[:, 1], after[:, 0] - points[:, 0]])
+    edge /= np.maximum(np.linalg.norm(edge, axis=1, keepdims=True), 1e-9)
+    normal = edge + edge[before]  # inwards at every corner
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
+    spread = np.maximum.reduceat(points, starts) - np.minimum.reduceat(points, starts)
+    amount = np.repeat(np.minimum(_EDGE, 0.2 * spread.min(axis=1)), lengths)
+    return np.split(points + amount[:, None] * normal, starts[1:])
 
 
 def _tile(part: Part, scale: float, tiles: dict[_TileKey, Image]) -> Image:
