@@ -44,13 +44,14 @@ class _Case:
 
 def _cases(models: Path) -> Iterator[_Case]:
     yolox = f"onnx:{models / 'yolox_nano.onnx'}"
-    people = (("detector", yolox), ("detector_set", ("classes=person", "min_score=0.1")))
     for preset in _EVERY:
         settings = _ALL_SCORES if preset in ("bytetrack", "ocsort", "botsort") else ()
         for sequence in ("MOT16-09", "TUD-Campus + TUD-Stadtmitte"):
             yield _Case(sequence, "det.txt", preset, (("set", settings),))
-    for preset in ("sort", "deepsort", "bytetrack", "botsort"):
-        yield _Case("PETS09-S2L1", "YOLOX-nano (ONNX)", preset, people)
+    for preset in _EVERY:
+        weak_too = ("min_score=0.1",) if preset in ("bytetrack", "botsort") else ()
+        settings = (("detector", yolox), ("detector_set", ("classes=person", *weak_too)))
+        yield _Case("PETS09-S2L1", "YOLOX-nano (ONNX)", preset, settings)
     for preset in ("sort", "deepsort"):
         yield _Case("PETS09-S2L1", "motion", preset, (("detector", "motion"),))
 
