@@ -32,7 +32,7 @@ class Demo:
     """Folder for everything that the demo makes."""
     frames: int = 250
     """Length of the scene."""
-    seed: int = 0
+    seed: int = 4
     """Another seed is another scene."""
 
     def run(self) -> int:

@@ -6,9 +6,9 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import tyro
 
@@ -17,10 +17,13 @@ from trackvae.files import write_text
 
 if TYPE_CHECKING:
     from tracker import Tracker
+    from tracker.detectors import Detector
     from tracker.io.sinks import Sink
     from tracker.pipeline import DetectedSource
 
 _RUN_FILE = "run.json"  # what has been done in an output folder, for --resume
+_COUNTED = ("frames", "detections", "tracks", "boxes", "seconds")
+_SLOWEST, _FASTEST = 1e-3, 1e4  # frames a second that anybody could mean
 
 
 @dataclass(frozen=True)
@@ -38,15 +41,15 @@ class Track:
     """Folder of the results."""
     tracker: str = "sort"
     """Preset: sort, deepsort, bytetrack, ocsort, botsort."""
-    detector: str | None = None
+    detector: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """What finds the objects: motion (static camera, no weights), onnx:PATH, torchvision:NAME,
     file:PATH. Left out: the sequence's det/det.txt."""
-    detections: Path | None = None
+    detections: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Detections from a file (MOT text, or .npz with frame, tlwh, score, feature), or from a folder
     that holds <name>.txt or <name>.npz for every source."""
-    set: tuple[str, ...] = ()
+    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE...")] = ()
     """Settings of the tracker: max_age=60 iou.max_cost=0.5 ..."""
-    detector_set: tuple[str, ...] = ()
+    detector_set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE...")] = ()
     """Settings of the detector: min_score=0.5 classes=person ..."""
     embedder: Literal["colour", "none"] = "colour"
     """Appearance for presets that compare it, where the detections bring none: colour histograms
@@ -56,27 +59,33 @@ class Track:
     jsonl: bool = False
     """Also write DIR/<name>.jsonl, one JSON object a frame."""
     interpolate: int = 0
-    """Afterwards fill a track's gaps of up to so many frames."""
+    """Afterwards fill a track's gaps of up to so many frames, in <name>.txt; the video and the
+    JSON Lines show the tracks as they were followed."""
     smooth: bool = False
-    """Afterwards smooth each track by a Rauch-Tung-Striebel smoother."""
-    frame_rate: float | None = None
-    """Frames a second of images without seqinfo.ini."""
+    """Afterwards smooth each track in <name>.txt by a Rauch-Tung-Striebel smoother."""
+    frame_rate: Annotated[float | None, tyro.conf.arg(metavar="FPS")] = None
+    """Frames a second of images that no seqinfo.ini describes; 30 if left out."""
     resume: bool = False
     """Leave out the sources that DIR already holds, complete and with these settings."""
-    score: bool = True
-    """Score the sources that have ground truth."""
+    no_score: bool = False
+    """Do not score the sources that have ground truth."""
 
     def run(self) -> int:
         """Track everything; the exit code."""
         from tracker.io.sources import list_sources
 
-        sources = [found for source in self.sources for found in list_sources(source)]
-        if not sources:
+        if not self.sources:
             raise UsageError("no source given; see trackvae track --help")
         if self.detector is not None and self.detections is not None:
             raise UsageError("give --detector or --detections, not both")
-        runner = _Runner(self, many=len(sources) > 1)
-        return runner.run(sources)
+        if self.interpolate < 0:
+            raise UsageError(f"--interpolate is {self.interpolate}, expected 0 or more frames")
+        if self.frame_rate is not None and not _SLOWEST <= self.frame_rate <= _FASTEST:
+            raise UsageError(
+                f"--frame-rate is {self.frame_rate}, expected {_SLOWEST:g} to {_FASTEST:g} a second"
+            )
+        runner = _Runner(self)
+        return runner.run([found for source in self.sources for found in list_sources(source)])
 
 
 @dataclass
@@ -84,66 +93,79 @@ class _Runner:
     """One call of the command."""
 
     command: Track
-    many: bool
     _done: dict[str, dict[str, Any]] = field(default_factory=dict)
-    _truths: dict[str, Path] = field(default_factory=dict)
 
     def run(self, sources: Sequence[str | Path | int]) -> int:
         """Track the sources one after the other; 130 after Ctrl-C."""
-        self._tracker_config()  # a wrong preset or setting is told before anything is opened
+        opened = self._open_all(sources)  # what is wrong with any is told before the first starts
         before = _read_run(self.command.out)
-        for source in sources:
-            opened = self._open(source)
-            name = opened.source.name
-            if name in self._done:
-                raise UsageError(f"two sources are called {name}; their results would overwrite")
-            if opened.source.ground_truth_path is not None:
-                self._truths[name] = opened.source.ground_truth_path
-            if self.command.resume and self._is_done(name, before):
-                print(f"{name}: already done, left out")
-                self._done[name] = before[name]
-                continue
-            try:
-                self._track(name, opened)
-            except KeyboardInterrupt:
-                where = self.command.out / f"{name}.txt"
-                print(f"\ninterrupted; {where} is valid up to where it ends", file=sys.stderr)
-                return 130
-            before[name] = self._done[name]
-            write_text(self.command.out / _RUN_FILE, json.dumps(before, indent=1) + "\n")
-        self._summarise()
+        try:
+            for name, source in opened.items():
+                if self.command.resume and self._is_done(name, source, before):
+                    print(f"{name}: already done, left out")
+                    self._done[name] = before[name]
+                    continue
+                self._track(name, source)
+                before[name] = self._done[name]
+                write_text(self.command.out / _RUN_FILE, json.dumps(before, indent=1) + "\n")
+        except KeyboardInterrupt:
+            where = self.command.out / f"{name}.txt"
+            print(f"\ninterrupted; {where} is valid up to where it ends", file=sys.stderr)
+            return 130
+        finally:
+            if self._done:
+                self._summarise(opened)
         return 0
 
     # --- opening
 
-    def _open(self, source: str | Path | int) -> DetectedSource:
+    def _open_all(self, sources: Sequence[str | Path | int]) -> dict[str, DetectedSource]:
+        """Every source by its name."""
         from tracker.detectors import open_detector
+
+        self._tracker_config()  # a wrong preset or setting comes first
+        settings = _assignments(self.command.detector_set, "--detector-set")
+        shared = None
+        if self.command.detector is not None:
+            shared = open_detector(self.command.detector, **settings)
+        opened: dict[str, DetectedSource] = {}
+        for source in sources:
+            found = self._open(source, shared, settings, many=len(sources) > 1)
+            name = found.source.name
+            if name in opened:
+                raise UsageError(
+                    f"two sources are called {name}: {opened[name].source.path} and {source}; "
+                    "their results would overwrite each other"
+                )
+            opened[name] = found
+        return opened
+
+    def _open(
+        self,
+        source: str | Path | int,
+        detector: Detector | None,
+        settings: dict[str, str],
+        *,
+        many: bool,
+    ) -> DetectedSource:
         from tracker.io.sources import open_frames
         from tracker.pipeline import open_source
 
-        settings = _assignments(self.command.detector_set, "--detector-set")
-        spec = self.command.detector
+        found: Detector | str | None = detector
         if self.command.detections is not None:
             name = open_frames(source).name if self.command.detections.is_dir() else ""
-            spec = f"file:{_detections_file(self.command.detections, name, self.many)}"
-        detector = None if spec is None else open_detector(spec, **settings)
-        opened = open_source(
-            source,
-            detector,
-            frame_rate=self.command.frame_rate,
-            **({} if detector else settings),
-        )
-        config = self._tracker_config()
-        wanting = [
-            reason
-            for reason, needed in (
-                (f"{config.name} compensates the camera's motion", config.needs_pixels),
-                ("--video draws into them", self.command.video),
-            )
-            if needed and not opened.source.has_images
-        ]
-        if wanting:
-            raise UsageError(f"{source}: it has no images, and {wanting[0]}")
+            found = f"file:{_detections_file(self.command.detections, name, many)}"
+        own = {} if detector is not None else settings
+        opened = open_source(source, found, frame_rate=self.command.frame_rate, **own)
+        if not opened.source.has_images:
+            config = self._tracker_config()
+            if config.needs_pixels:
+                raise UsageError(
+                    f"{source}: it has no images, and {config.name} compensates the camera's "
+                    "motion; without: --set camera_motion=none"
+                )
+            if self.command.video:
+                raise UsageError(f"{source}: it has no images that --video could draw into")
         return opened
 
     def _tracker_config(self) -> Any:
@@ -183,14 +205,13 @@ class _Runner:
                 on_frame=lambda state: advance(state.frames),
             )
         seconds = time.perf_counter() - start
-        self._refine(name)
+        boxes = self._refine(name) or done.boxes
         self._done[name] = {
-            "source": str(opened.source.path or name),
-            "settings": self._fingerprint(),
+            "settings": self._fingerprint(opened),
             "frames": done.frames,
             "detections": done.detections,
             "tracks": done.tracks,
-            "boxes": done.boxes,
+            "boxes": boxes,
             "seconds": round(seconds, 3),
         }
         if done.detections and not done.boxes and config.high_score is not None:
@@ -214,9 +235,10 @@ class _Runner:
             sinks.append(VideoSink(out / f"{name}.mp4", opened.source.info.frame_rate or 30.0))
         return sinks
 
-    def _refine(self, name: str) -> None:
+    def _refine(self, name: str) -> int:
+        """Refine the text file; how many boxes it holds then, 0 where nothing was asked for."""
         if not self.command.interpolate and not self.command.smooth:
-            return
+            return 0
         from tracker.io.mot import read_boxes, write_boxes
         from tracker.refine import interpolate_gaps, smooth
 
@@ -227,54 +249,51 @@ class _Runner:
         if self.command.smooth:
             table = smooth(table)
         write_boxes(path, table)
+        return len(table)
 
     # --- what was done
 
-    def _fingerprint(self) -> dict[str, Any]:
-        """The settings that decide what the result is."""
-        command = self.command
-        return {
-            "tracker": command.tracker,
-            "set": sorted(command.set),
-            "detector": command.detector,
-            "detections": None if command.detections is None else str(command.detections),
-            "detector_set": sorted(command.detector_set),
-            "embedder": command.embedder,
-            "interpolate": command.interpolate,
-            "smooth": command.smooth,
-            "video": command.video,
-            "jsonl": command.jsonl,
+    def _fingerprint(self, opened: DetectedSource) -> dict[str, Any]:
+        """Everything that decides what the result is."""
+        command = asdict(self.command)
+        settings = {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in command.items()
+            if name not in ("sources", "out", "resume", "no_score")
         }
+        table = getattr(opened.detector, "path", None)
+        settings["files"] = [_stamp(path) for path in (opened.source.path, table) if path]
+        return cast(dict[str, Any], json.loads(json.dumps(settings)))
 
-    def _is_done(self, name: str, before: dict[str, dict[str, Any]]) -> bool:
+    def _is_done(
+        self, name: str, opened: DetectedSource, before: dict[str, dict[str, Any]]
+    ) -> bool:
         wanted = [".txt"] + [".mp4"] * self.command.video + [".jsonl"] * self.command.jsonl
         here = all((self.command.out / f"{name}{ending}").is_file() for ending in wanted)
-        return here and before.get(name, {}).get("settings") == self._fingerprint()
+        return here and before.get(name, {}).get("settings") == self._fingerprint(opened)
 
-    def _summarise(self) -> None:
+    def _summarise(self, opened: dict[str, DetectedSource]) -> None:
         from rich import box
         from rich.console import Console
         from rich.table import Table
 
         console = Console(highlight=False)
-        columns = ("frames", "detections", "tracks", "boxes", "frames/s")
+        columns = _COUNTED[:-1]
         table = Table("sequence", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-        for column in columns:
+        for column in (*columns, "frames/s"):
             table.add_column(column, justify="right")
         for name, row in self._done.items():
             rate = f"{row['frames'] / max(row['seconds'], 1e-9):.0f}"
-            table.add_row(name, *(str(row[column]) for column in columns[:-1]), rate)
+            table.add_row(name, *(str(row[column]) for column in columns), rate)
         console.print(table)
-        if self.command.score and self._truths:
-            self._show_scores()
+        truths = {name: opened[name].source.ground_truth_path for name in self._done}
+        scored = {name: path for name, path in truths.items() if path is not None}
+        if scored and not self.command.no_score:
+            from tools.evaluate import show
+            from tracker.evaluation import evaluate
+
+            show(evaluate(scored, {n: self.command.out / f"{n}.txt" for n in scored}))
         console.print(f"tracks: {self.command.out}", soft_wrap=True)
-
-    def _show_scores(self) -> None:
-        from tools.evaluate import show
-        from tracker.evaluation import evaluate
-
-        results = {name: self.command.out / f"{name}.txt" for name in self._truths}
-        show(evaluate(self._truths, results))
 
 
 def _assignments(texts: Sequence[str], flag: str) -> dict[str, str]:
@@ -306,10 +325,22 @@ def _brings_embeddings(opened: DetectedSource) -> bool:
     return table is not None and table.embeddings is not None
 
 
+def _stamp(path: Path) -> list[Any]:
+    """What tells a file (or a folder) from another, or from itself changed."""
+    found = path.stat()
+    return [str(path.resolve()), found.st_size, found.st_mtime_ns]
+
+
 def _read_run(out: Path) -> dict[str, dict[str, Any]]:
-    """What an earlier run left, by name; nothing where there is none or it cannot be read."""
+    """What an earlier run left, by name; whatever cannot be read was not done."""
     try:
         content = json.loads((out / _RUN_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
+    if not isinstance(content, dict):
+        return {}
+    return {
+        name: entry
+        for name, entry in content.items()
+        if isinstance(entry, dict) and all(key in entry for key in ("settings", *_COUNTED))
+    }

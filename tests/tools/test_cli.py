@@ -82,10 +82,60 @@ def test_a_folder_of_sequences_and_resuming(street, tmp_path, capsys):
     assert "already done" not in capsys.readouterr().out  # other settings, another result
 
 
-def test_a_sequence_without_images_is_tracked_from_its_detections(own, tmp_path):
+def test_resuming_takes_nothing_else_for_done(street, tmp_path, capsys):
+    """Another source of that name, a changed file of detections, a damaged record."""
+    other = shutil.copytree(street, tmp_path / "other" / "street")
+    out = tmp_path / "out"
+    resume = ["--out", str(out), "--resume", "--no-score"]
+    main(["track", str(street), *resume])
+    for change in (
+        lambda: str(other),
+        lambda: (other / "det" / "det.txt").write_text("1,-1,10,10,20,20,1,-1,-1,-1\n"),
+        lambda: (out / "run.json").write_text('{"street": 3}'),
+        lambda: (out / "run.json").write_text("{"),
+    ):
+        change()
+        capsys.readouterr()
+        assert main(["track", str(other), *resume]) == 0
+        assert "already done" not in capsys.readouterr().out
+    main(["track", str(other), *resume])
+    assert "already done" in capsys.readouterr().out
+
+
+def test_what_is_done_is_shown_where_a_later_source_breaks(street, tmp_path, capsys):
+    broken = shutil.copytree(street, tmp_path / "zebra")
+    (broken / "img1" / "000009.jpg").write_bytes(b"no picture")
+    arguments = ["--tracker", "deepsort", "--out", str(tmp_path / "out")]
+    code = main(["track", str(street), str(broken), *arguments])
+    shown = capsys.readouterr()
+    assert code == 1
+    assert "000009.jpg" in shown.err
+    assert shown.err.count("\n") == 1
+    assert "HOTA" in shown.out
+    assert read_boxes(tmp_path / "out" / "zebra.txt").last_frame <= 8
+
+
+def test_a_reader_that_goes_is_no_failure(street):
+    command = f"{sys.executable} -m tools.cli info {street} | head -1; exit ${{PIPESTATUS[0]}}"
+    ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr == ""
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith("trackvae 0.")
+
+
+def test_a_sequence_without_images_is_tracked_from_its_detections(street, own, tmp_path):
     shutil.rmtree(own / "img1")
     assert main(["track", str(own), "--out", str(tmp_path / "out")]) == 0
-    assert len(read_boxes(tmp_path / "out" / "street.txt"))
+    with_images = tmp_path / "with"
+    assert main(["track", str(street), "--out", str(with_images)]) == 0
+    results = [(folder / "street.txt").read_text() for folder in (tmp_path / "out", with_images)]
+    assert results[0] == results[1] != ""
 
 
 def test_refinement_fills_gaps(street, tmp_path):
@@ -94,7 +144,10 @@ def test_refinement_fills_gaps(street, tmp_path):
         main(["track", str(street), "--out", str(tmp_path / name), *settings, *more])
     plain, refined = (read_boxes(tmp_path / n / "street.txt") for n in ("plain", "refined"))
     assert set(plain.ids) == set(refined.ids)
-    assert len(refined) >= len(plain)
+    assert len(refined) > len(plain)
+    for identity in set(refined.ids):
+        gaps = np.diff(refined.frames[refined.ids == identity]) - 1
+        assert ((gaps == 0) | (gaps > 5)).all()
 
 
 def test_the_demo_makes_what_it_says(tmp_path, capsys):
@@ -146,6 +199,10 @@ BAD_TRACK = {
     "no detections": (["{}", "--detections", "none.txt"], 1, "none.txt: no such file"),
     "both": (["{}", "--detector", "motion", "--detections", "x"], 2, "not both"),
     "same name": (["{}", "{}"], 2, "two sources are called street"),
+    "one is missing": (["{}", "nowhere"], 1, "nowhere: no such file or folder"),
+    "negative gap": (["{}", "--interpolate", "-3"], 2, "--interpolate is -3, expected 0 or more"),
+    "no rate": (["{}", "--frame-rate", "0"], 2, "--frame-rate is 0.0, expected 0.001 to 10000"),
+    "endless rate": (["{}", "--frame-rate", "inf"], 2, "--frame-rate is inf, expected"),
 }
 
 
@@ -154,6 +211,7 @@ def test_what_track_says(street, tmp_path, capsys, name):
     arguments, expected, message = BAD_TRACK[name]
     given = [a.format(street) for a in arguments]
     code, error = said(capsys, "track", *given, "--out", tmp_path / "out", "--no-score")
+    assert not list((tmp_path / "out").glob("*"))  # told before anything is tracked
     assert message in error
     assert error.count("\n") == 1
     assert code == expected

@@ -50,8 +50,8 @@ def _cases(models: Path) -> Iterator[_Case]:
             yield _Case(sequence, "det.txt", preset, (("set", settings),))
     for preset in _EVERY:
         weak_too = ("min_score=0.1",) if preset in ("bytetrack", "botsort") else ()
-        settings = (("detector", yolox), ("detector_set", ("classes=person", *weak_too)))
-        yield _Case("PETS09-S2L1", "YOLOX-nano (ONNX)", preset, settings)
+        network = (("detector", yolox), ("detector_set", ("classes=person", *weak_too)))
+        yield _Case("PETS09-S2L1", "YOLOX-nano (ONNX)", preset, network)
     for preset in ("sort", "deepsort"):
         yield _Case("PETS09-S2L1", "motion", preset, (("detector", "motion"),))
 
@@ -97,7 +97,7 @@ class Benchmark:
         names = case.sequence.split(" + ")
         sources = tuple(str(self.data / name) for name in names)
         with tempfile.TemporaryDirectory() as folder:
-            command = Track(sources=sources, out=Path(folder), tracker=case.preset, score=False)
+            command = Track(sources=sources, out=Path(folder), tracker=case.preset, no_score=True)
             with contextlib.redirect_stdout(io.StringIO()):
                 code = replace(command, **dict(case.arguments)).run()
             if code:
