@@ -15,11 +15,17 @@ from trackvae.errors import InputError
 
 Metric = Literal["cosine", "euclidean"]
 
-_DEEP = 8  # entries a gallery from which its own candidates alone are worth gathering
+_TINY = np.finfo(np.float32).tiny
+_BLOCK = 64  # galleries compared at once, so that their entries stay in the cache
+_SMALL = 2000  # entries times embeddings, below which all pairs are as quick as the candidates
 
 
 class AppearanceMemory:
-    """Galleries of all tracks, bounded: a ring of the latest ``budget`` embeddings a track."""
+    """Galleries of all tracks, bounded: a ring of the latest ``budget`` embeddings a track.
+
+    A new gallery is full of copies of its first embedding. They do not change the nearest entry, so
+    that galleries of any age are compared alike.
+    """
 
     def __init__(self, metric: Metric, budget: int, momentum: float | None = None) -> None:
         """Make an empty memory.
@@ -60,8 +66,8 @@ class AppearanceMemory:
         if len(self._free) < count:
             self._grow(max(16, len(self._count), count))
         slots = np.array([self._free.pop() for _ in range(count)], dtype=np.int64)
-        self._count[slots] = 0
-        self.add(slots, embeddings)
+        self._entries[slots] = embeddings[:, None]  # later ones replace these copies one by one
+        self._count[slots] = 1
         return slots
 
     def _grow(self, extra: int) -> None:
@@ -79,9 +85,7 @@ class AppearanceMemory:
     def add(self, slots: IntArray, embeddings: FloatArray) -> None:
         """Remember one more embedding ``(K, D)`` for each of ``slots`` ``(K,)``."""
         if self._momentum is not None:
-            seen = self._count[slots] > 0
             mixed = self._momentum * self._entries[slots, 0] + (1 - self._momentum) * embeddings
-            mixed = np.where(seen[:, None], mixed, embeddings)
             self._entries[slots, 0] = mixed if self._metric == "euclidean" else _unit(mixed)
         else:
             self._entries[slots, self._count[slots] % self._budget] = embeddings
@@ -90,10 +94,10 @@ class AppearanceMemory:
     def distances(self, slots: IntArray, embeddings: FloatArray, wanted: BoolArray) -> FloatArray:
         """Distance of every embedding to the nearest entry of every gallery.
 
-        Galleries are deep and the motion gate leaves few candidates a track, so each gallery is
-        multiplied with its own candidates only: 100 tracks of 100 entries in 128 dimensions with 4
-        candidates each take 0.9 ms, all pairs by one product 4.3 ms, and FAISS 10 ms. Shallow
-        galleries are quicker in one product (``results/benchmark-appearance.json``).
+        The motion gate leaves few candidates a track, so each gallery is multiplied with its own
+        candidates only: 100 tracks of 100 entries in 128 dimensions with 4 candidates each take
+        0.4 ms, all pairs by one product 3.5 ms, and FAISS 8.5 ms. The smallest cases are quicker
+        in one product (``results/benchmark-appearance.json``).
 
         Args:
             slots: ``(N,)`` galleries.
@@ -103,40 +107,53 @@ class AppearanceMemory:
         Returns:
             ``(N, M)`` float32: ``1 - cosine``, or the squared Euclidean distance.
         """
-        used = np.minimum(self._count[slots], self._budget)
-        depth = int(used.max(initial=0))
-        width = int(wanted.sum(axis=1).max(initial=0))
-        if depth == 0 or width == 0:
-            return np.full(wanted.shape, np.inf, np.float32)
-        entries = self._entries[slots, :depth]  # (N, depth, D)
-        if depth < _DEEP or 2 * width > wanted.shape[1]:
-            product = (entries.reshape(-1, self.dim) @ embeddings.T).reshape(len(slots), depth, -1)
-            return self._nearest(product.transpose(0, 2, 1), entries, used, embeddings[None])
-        candidates = np.argsort(~wanted, axis=1, kind="stable")[:, :width]  # (N, width)
-        chosen = embeddings[candidates]  # (N, width, D)
-        product = chosen @ entries.transpose(0, 2, 1)  # (N, width, depth)
+        depth = min(int(self._count[slots].max(initial=0)), self._budget)
+        if wanted.size * depth < _SMALL:
+            return self._all_pairs(slots, depth, embeddings)
         distances = np.full(wanted.shape, np.inf, np.float32)
-        nearest = self._nearest(product, entries, used, chosen)
-        np.put_along_axis(distances, candidates, nearest, axis=1)
+        rows, columns = _candidates(wanted)
+        if 2 * columns.shape[1] > wanted.shape[1]:
+            distances[rows] = self._all_pairs(slots[rows], depth, embeddings)
+            return distances
+        slots = slots[rows]
+        for first in range(0, len(rows), _BLOCK):
+            block = slice(first, first + _BLOCK)
+            entries = self._entries[slots[block], :depth]  # (B, depth, D)
+            chosen = embeddings[columns[block]]  # (B, width, D)
+            product = chosen @ entries.transpose(0, 2, 1)  # (B, width, depth)
+            nearest = self._nearest(product, entries, chosen)
+            distances[rows[block, None], columns[block]] = nearest
         return distances
 
-    def _nearest(
-        self, product: FloatArray, entries: FloatArray, used: IntArray, queries: FloatArray
-    ) -> FloatArray:
-        """Distance to the nearest used entry: products ``(N, K, depth)`` to ``(N, K)``."""
-        depth = entries.shape[1]
+    def _all_pairs(self, slots: IntArray, depth: int, embeddings: FloatArray) -> FloatArray:
+        """As :meth:`distances`, of every pair by one product."""
+        entries = self._entries[slots, :depth]  # (N, depth, D)
+        product = (entries.reshape(-1, self.dim) @ embeddings.T).reshape(len(slots), depth, -1)
+        return self._nearest(product.transpose(0, 2, 1), entries, embeddings[None])
+
+    def _nearest(self, product: FloatArray, entries: FloatArray, queries: FloatArray) -> FloatArray:
+        """Distance to the nearest entry: products ``(R, K, depth)`` to ``(R, K)``."""
         if self._metric == "euclidean":  # |a - b|^2 = |b|^2 - (2 ab - |a|^2)
             product = 2 * product - np.einsum("nbd,nbd->nb", entries, entries)[:, None]
-        if int(used.min()) < depth:
-            empty = np.arange(depth) >= used[:, None]
-            product = np.where(empty[:, None], np.float32(-np.inf), product)
         best = product.max(axis=2)
         if self._metric == "euclidean":
             return np.maximum(np.einsum("nkd,nkd->nk", queries, queries) - best, 0)
         return 1 - best
 
 
+def _candidates(wanted: BoolArray) -> tuple[IntArray, IntArray]:
+    """Rows ``(R,)`` that want any column, and their columns ``(R, width)``, filled up with 0."""
+    i, j = np.divmod(np.flatnonzero(wanted), wanted.shape[1])
+    counts = np.bincount(i)
+    rows = counts.nonzero()[0]
+    counts = counts[rows, None]
+    width = int(counts.max(initial=0))
+    columns = np.zeros((len(rows), width), np.int64)
+    columns[np.arange(width) < counts] = j
+    return rows, columns
+
+
 def _unit(vectors: FloatArray) -> FloatArray:
     """Rows scaled to unit length; a row of zeros stays zero."""
     norm = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
-    return vectors / np.maximum(norm, np.finfo(np.float32).tiny)[:, None]
+    return vectors / np.maximum(norm, _TINY)[:, None]

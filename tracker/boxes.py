@@ -11,8 +11,8 @@ import numpy as np
 
 from trackvae.arrays import FloatArray
 
-# From this many pairs on it pays to look for the overlapping ones first (1080p scene, one thread):
-# 10 x 10 boxes 36 us against 23 dense, 30 x 30 40 against 54, 300 x 300 288 against 4,358.
+# From this many pairs on it pays to look for the overlapping ones first: 10 x 10 boxes 31 us against
+# 22 dense, 30 x 30 36 against 49, 300 x 300 154 against 2,086 (results/benchmark-kernels.json).
 _SPARSE_FROM_PAIRS = 500
 
 
@@ -68,12 +68,11 @@ def _iou_sparse(a: FloatArray, b: FloatArray) -> FloatArray:
     bx1, by1, bx2, by2 = np.ascontiguousarray(b.T)
     near = ax1[:, None] < bx2
     near &= ax2[:, None] > bx1
-    near &= ay1[:, None] < by2
-    near &= ay2[:, None] > by1
     pairs = np.flatnonzero(near)
     i, j = np.divmod(pairs, len(b))
-    inter = np.minimum(ax2[i], bx2[j]) - np.maximum(ax1[i], bx1[j])
-    inter *= np.minimum(ay2[i], by2[j]) - np.maximum(ay1[i], by1[j])
+    inter = np.minimum(ay2[i], by2[j]) - np.maximum(ay1[i], by1[j])
+    np.maximum(inter, 0.0, out=inter)
+    inter *= np.minimum(ax2[i], bx2[j]) - np.maximum(ax1[i], bx1[j])
     union = areas(a)[i] + areas(b)[j] - inter
     out.ravel()[pairs] = inter / np.maximum(union, np.finfo(np.float64).tiny)
     return out

@@ -97,7 +97,7 @@ class Tracker:
             if config.uses_appearance
             else None
         )
-        self._matcher = Matcher(config, self._model, self._kalman, self._memory)
+        self._matcher = Matcher(config, self._kalman, self._memory)
         self._camera = None
         if config.camera_motion != "none":
             from tracker.camera_motion import CameraMotion
@@ -145,12 +145,14 @@ class Tracker:
         self._frame += 1
         self._predict(dt, affine)
         high, low = self._pools(seen)
-        scene = Scene(self._frame, self._store, self._boxes, seen, embeddings)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a box without area is in no pool
+            z = self._model.measure(seen.boxes)
+        scene = Scene(self._frame, self._store, self._boxes, seen, z, embeddings)
         rows, columns = self._matcher.match(scene, high, low)
         high[columns] = False
-        self._correct(seen, embeddings, rows, columns)
+        self._correct(scene, rows, columns)
         self._end_lost()
-        self._begin(seen, embeddings, np.flatnonzero(high))
+        self._begin(scene, high.nonzero()[0])
         tracks = self._report()
         return tracks if seen is detections else with_ids(detections, tracks)
 
@@ -221,31 +223,24 @@ class Tracker:
 
     # --- correct, end, begin
 
-    def _correct(
-        self,
-        seen: Detections,
-        embeddings: FloatArray | None,
-        rows: IntArray,
-        columns: IntArray,
-    ) -> None:
-        store, config = self._store, self.config
-        if config.observation_centric:
+    def _correct(self, scene: Scene, rows: IntArray, columns: IntArray) -> None:
+        store, seen = self._store, scene.seen
+        if self.config.observation_centric:
             self._correct_observations(rows, seen.boxes[columns])
         missed = np.ones(len(store), dtype=bool)
         missed[rows] = False
         store.streak[missed] = 0
         if len(rows) == 0:
             return
-        z = self._model.measure(seen.boxes[columns])
-        self._kalman.update(store.mean, store.covariance, rows, z)
+        self._kalman.update(store.mean, store.covariance, rows, scene.z[columns])
         store.streak[rows] += 1
         store.misses[rows] = 0
         store.elapsed[rows] = 0.0
         store.score[rows] = seen.scores[columns]
         store.label[rows] = seen.classes[columns]
         store.detection[rows] = columns
-        if embeddings is not None and self._memory is not None:
-            self._memory.add(store.slot[rows], embeddings[columns])
+        if scene.embeddings is not None and self._memory is not None:
+            self._memory.add(store.slot[rows], scene.embeddings[columns])
 
     def _correct_observations(self, rows: IntArray, boxes: FloatArray) -> None:
         store = self._store
@@ -257,7 +252,7 @@ class Tracker:
             )
         unseen = store.misses == 1
         unseen[rows] = False
-        observations.save_lost(store, np.flatnonzero(unseen))
+        observations.save_lost(store, unseen.nonzero()[0])
         observations.remember(store, rows, boxes, self._frame)
 
     def _end_lost(self) -> None:
@@ -275,17 +270,17 @@ class Tracker:
             self._memory.close(slots[slots >= 0])
         self._store.keep(~dead)
 
-    def _begin(self, seen: Detections, embeddings: FloatArray | None, columns: IntArray) -> None:
+    def _begin(self, scene: Scene, columns: IntArray) -> None:
         """Give birth to a track for each of the detections that belong to none."""
-        config = self.config
+        config, seen = self.config, scene.seen
         if config.new_score is not None:
             columns = columns[seen.scores[columns] >= config.new_score]
         if len(columns) == 0:
             return
-        mean, covariance = self._kalman.initiate(self._model.measure(seen.boxes[columns]))
+        mean, covariance = self._kalman.initiate(scene.z[columns])
         slots: npt.ArrayLike = -1
-        if embeddings is not None and self._memory is not None:
-            slots = self._memory.open(embeddings[columns])
+        if scene.embeddings is not None and self._memory is not None:
+            slots = self._memory.open(scene.embeddings[columns])
         rows = self._store.add(
             len(columns),
             mean=mean,
@@ -308,13 +303,15 @@ class Tracker:
         proven = seen_now & (store.streak >= config.min_hits)
         if self._frame <= config.warmup_frames:
             proven = seen_now
-        fresh = np.flatnonzero(proven & (store.id == 0))
+        fresh = (proven & (store.id == 0)).nonzero()[0]
         if len(fresh):
             store.id[fresh] = np.arange(self._last_id + 1, self._last_id + 1 + len(fresh))
             self._last_id += len(fresh)
-        recent = store.elapsed <= config.coast + _HALF_FRAME
-        shown = proven if config.reconfirm else recent & (store.id > 0)
-        rows = np.flatnonzero(shown)
+        if config.reconfirm:
+            shown = proven
+        else:
+            shown = (store.elapsed <= config.coast + _HALF_FRAME) & (store.id > 0)
+        rows = shown.nonzero()[0]
         boxes = (
             self._model.boxes(store.mean[rows, :4])
             if config.report == "state"

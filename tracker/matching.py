@@ -12,7 +12,6 @@ from tracker.association import assign
 from tracker.boxes import iou
 from tracker.detections import Detections
 from tracker.kalman import CHI2_95, KalmanFilter
-from tracker.motion import MotionModel
 from tracker.presets import Stage, TrackerConfig
 from tracker.store import TrackStore
 from tracker.threads import one_blas_thread
@@ -31,6 +30,7 @@ class Scene:
         store: the tracks, predicted to this frame; ``T`` of them.
         boxes: ``(T, 4)`` their predicted boxes, xyxy.
         seen: the ``M`` detections.
+        z: ``(M, 4)`` the detections as the motion model measures them.
         embeddings: ``(M, D)`` of the detections, prepared by the memory, or None.
     """
 
@@ -38,6 +38,7 @@ class Scene:
     store: TrackStore
     boxes: FloatArray
     seen: Detections
+    z: FloatArray
     embeddings: FloatArray | None
 
 
@@ -47,12 +48,10 @@ class Matcher:
     def __init__(
         self,
         config: TrackerConfig,
-        model: MotionModel,
         kalman: KalmanFilter,
         memory: AppearanceMemory | None,
     ) -> None:
         self._config = config
-        self._model = model
         self._kalman = kalman
         self._memory = memory
 
@@ -69,18 +68,22 @@ class Matcher:
         """
         free_tracks = np.ones(len(scene.store), dtype=bool)
         pools = {"high": high.copy(), "low": low.copy()}
-        matches = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+        matches = []
         for stage in self._config.stages:
-            t = np.flatnonzero(free_tracks & _taking_part(stage, scene.store))
-            d = np.flatnonzero(pools[stage.detections])
-            if len(t) == 0 or len(d) == 0:
+            d = pools[stage.detections].nonzero()[0]
+            if len(d) == 0:
+                continue
+            t = (free_tracks & _taking_part(stage, scene.store)).nonzero()[0]
+            if len(t) == 0:
                 continue
             i, j = self._match_stage(stage, scene, t, d)
-            free_tracks[t[i]] = False
-            pools[stage.detections][d[j]] = False
-            matches.append((t[i], d[j]))
-        rows, columns = zip(*matches, strict=True)
-        return np.concatenate(rows), np.concatenate(columns)
+            if len(i) == 0:
+                continue
+            t, d = t[i], d[j]
+            free_tracks[t] = False
+            pools[stage.detections][d] = False
+            matches.append((t, d))
+        return _joined(matches)
 
     def _match_stage(
         self, stage: Stage, scene: Scene, t: IntArray, d: IntArray
@@ -89,26 +92,24 @@ class Matcher:
         cost, allowed = self._costs(stage, scene, t, d)
         if stage.refuse_after:
             # Over all pairs; for IoU alone, those that do not overlap all cost 1.
-            every = stage.cost == "iou_direction"
-            candidates = np.ones_like(allowed) if every else cost < 1.0
-            i, j = assign(cost, candidates, 1.0)
+            i, j = assign(cost, None if stage.cost == "iou_direction" else cost < 1.0, 1.0)
             good = allowed[i, j]
             return i[good], j[good]
         refused = stage.max_cost + _BEYOND
         if not stage.cascade:
             return assign(cost, allowed, refused)
         ages = scene.store.elapsed[t]
-        levels = np.unique(ages)
-        if len(levels) == 1:
+        if len(set(ages.tolist())) == 1:
             return assign(cost, allowed, refused)
+        hopeful = (allowed.any(axis=1) & (ages <= self._config.max_age)).nonzero()[0]
+        ages = ages[hopeful]
         pairs = []
-        for age in levels[levels <= self._config.max_age]:
-            level = np.flatnonzero(ages == age)
+        for age in sorted(set(ages.tolist())):
+            level = hopeful[ages == age]
             i, j = assign(cost[level], allowed[level], refused)
             allowed[:, j] = False
             pairs.append((level[i], j))
-        rows, columns = zip(*pairs, strict=True)
-        return np.concatenate(rows), np.concatenate(columns)
+        return _joined(pairs)
 
     def _costs(
         self, stage: Stage, scene: Scene, t: IntArray, d: IntArray
@@ -116,12 +117,13 @@ class Matcher:
         """Costs ``(len(t), len(d))`` of the pairs, and which of them may be made."""
         store = scene.store
         boxes = scene.seen.boxes[d]
-        possible = np.ones((len(t), len(d)), dtype=bool)
         if self._config.per_class:
-            possible &= store.label[t][:, None] == scene.seen.classes[d]
+            possible = store.label[t][:, None] == scene.seen.classes[d]
+        else:
+            possible = np.ones((len(t), len(d)), dtype=bool)
         if stage.gate:
-            z = self._model.measure(boxes)
-            distance = self._kalman.gating_distance(store.mean[t], store.covariance[t], z)
+            mean, covariance = store.mean[t], store.covariance[t]
+            distance = self._kalman.gating_distance(mean, covariance, scene.z[d], CHI2_95)
             possible &= distance <= CHI2_95
         if stage.cost == "appearance":
             cost = self._appearance(scene, t, d, possible)
@@ -153,6 +155,15 @@ class Matcher:
         distance = self._appearance(scene, t, d, close)
         similar = close & (distance <= self._config.appearance_limit)
         return np.where(similar, 0.5 * distance, 1.0)
+
+
+def _joined(matches: list[tuple[IntArray, IntArray]]) -> tuple[IntArray, IntArray]:
+    """Rows and columns of all rounds."""
+    if len(matches) == 1:
+        return matches[0]
+    none = np.zeros(0, np.int64)
+    rows, columns = zip((none, none), *matches, strict=True)
+    return np.concatenate(rows), np.concatenate(columns)
 
 
 def _taking_part(stage: Stage, store: TrackStore) -> BoolArray | bool:

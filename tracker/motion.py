@@ -27,13 +27,12 @@ def xysr_from_xyxy(boxes: FloatArray) -> FloatArray:
 
 def xyxy_from_xysr(z: FloatArray) -> FloatArray:
     """Inverse of :func:`xysr_from_xyxy`; a state without positive area gives NaN."""
-    boxes = np.empty_like(z)
+    size = np.empty((len(z), 2))
     with np.errstate(invalid="ignore", divide="ignore"):
         width = np.sqrt(z[:, 2] * z[:, 3])
-        half = np.stack((width, z[:, 2] / width), axis=1) * 0.5
-    np.subtract(z[:, :2], half, out=boxes[:, :2])
-    np.add(z[:, :2], half, out=boxes[:, 2:])
-    return boxes
+        size[:, 0] = width
+        np.divide(z[:, 2], width, out=size[:, 1])
+    return _around(z, size)
 
 
 def xyah_from_xyxy(boxes: FloatArray) -> FloatArray:
@@ -47,11 +46,9 @@ def xyah_from_xyxy(boxes: FloatArray) -> FloatArray:
 
 def xyxy_from_xyah(z: FloatArray) -> FloatArray:
     """Inverse of :func:`xyah_from_xyxy`."""
-    boxes = np.empty_like(z)
-    half = np.stack((z[:, 2] * z[:, 3], z[:, 3]), axis=1) * 0.5
-    np.subtract(z[:, :2], half, out=boxes[:, :2])
-    np.add(z[:, :2], half, out=boxes[:, 2:])
-    return boxes
+    size = z[:, 2:] * z[:, 3:]
+    size[:, 1] = z[:, 3]
+    return _around(z, size)
 
 
 def xywh_from_xyxy(boxes: FloatArray) -> FloatArray:
@@ -64,10 +61,15 @@ def xywh_from_xyxy(boxes: FloatArray) -> FloatArray:
 
 def xyxy_from_xywh(z: FloatArray) -> FloatArray:
     """Inverse of :func:`xywh_from_xyxy`."""
+    return _around(z, z[:, 2:].copy())
+
+
+def _around(z: FloatArray, size: FloatArray) -> FloatArray:
+    """Boxes ``(N, 4)`` xyxy around the centres in ``z``; ``size`` ``(N, 2)`` is used up."""
+    size *= 0.5
     boxes = np.empty_like(z)
-    half = z[:, 2:] * 0.5
-    np.subtract(z[:, :2], half, out=boxes[:, :2])
-    np.add(z[:, :2], half, out=boxes[:, 2:])
+    np.subtract(z[:, :2], size, out=boxes[:, :2])
+    np.add(z[:, :2], size, out=boxes[:, 2:])
     return boxes
 
 

@@ -58,10 +58,22 @@ def direction_consistency(
         ``(N, M)`` in [-0.5, 0.5]: ``(pi/2 - angle) / pi``; 0 for a track without a direction.
     """
     before = earlier_boxes(store, rows, frame)
-    towards = directions(before[:, None], boxes[None])  # (N, M, 2)
+    start = (before[:, :2] + before[:, 2:]) * 0.5
+    end = (boxes[:, :2] + boxes[:, 2:]) * 0.5
     moving = store.direction[rows]  # (N, 2)
-    cosine = np.clip(np.einsum("nd,nmd->nm", moving, towards), -1.0, 1.0)
-    return np.where(np.any(moving, axis=1)[:, None], 0.5 - np.arccos(cosine) / np.pi, 0.0)
+    x = end[:, 0] - start[:, :1]  # (N, M)
+    y = end[:, 1] - start[:, 1:]
+    length = np.hypot(x, y)
+    length += 1e-6
+    x *= moving[:, :1]
+    y *= moving[:, 1:]
+    x += y
+    x /= length
+    consistency = np.arccos(np.clip(x, -1.0, 1.0, out=x), out=x)  # in place: large arrays are slow
+    consistency *= -1.0 / np.pi
+    consistency += 0.5
+    consistency[~moving.any(axis=1)] = 0.0
+    return consistency
 
 
 def remember(store: TrackStore, rows: IntArray, boxes: FloatArray, frame: int) -> None:

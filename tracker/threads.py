@@ -6,7 +6,8 @@ process it costs up to ten times the frame rate, because every product waits for
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -14,10 +15,24 @@ from threadpoolctl import ThreadpoolController
 
 
 @lru_cache(maxsize=1)
-def _controller() -> ThreadpoolController:
-    return ThreadpoolController().select(user_api="blas")  # looking for libraries takes 2 ms
+def _libraries() -> list[Any]:
+    """What controls each BLAS that is loaded; looking for them takes 2 ms."""
+    controllers: list[Any] = ThreadpoolController().select(user_api="blas").lib_controllers
+    return controllers
 
 
-def one_blas_thread() -> AbstractContextManager[Any]:
-    """A context in which BLAS uses one thread."""
-    return _controller().limit(limits=1)
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """A context in which BLAS uses one thread.
+
+    As ``ThreadpoolController.limit``, which describes every library anew (19 us against 5).
+    """
+    before = [(library, library.num_threads) for library in _libraries()]
+    changed = [(library, threads) for library, threads in before if threads != 1]
+    for library, _ in changed:
+        library.set_num_threads(1)
+    try:
+        yield
+    finally:
+        for library, threads in changed:
+            library.set_num_threads(threads)

@@ -160,3 +160,27 @@ def test_the_axis_filter_refuses_camera_motion():
     mean, covariance = kalman.initiate(np.ones((1, 4)))
     with pytest.raises(NotImplementedError, match="FullKalman"):
         kalman.warp(mean, covariance, np.eye(2, 3))
+
+
+@pytest.mark.parametrize("tracks", [5, 60], ids=["all pairs", "near pairs"])
+def test_a_limited_gate_is_exact_within_the_limit(tracks):
+    rng = np.random.default_rng(2)
+    model = MOTION_MODELS["xyah"]
+    corner = rng.uniform(0, 800, (2, tracks, 2))
+    z = model.measure(
+        np.concatenate([corner, corner + rng.uniform(30, 90, corner.shape)], axis=2)[0]
+    )
+    seen = z + rng.normal(0, 3, z.shape) * [1, 1, 0.01, 1]
+    kalman = AxisKalman(model)
+    mean, covariance = kalman.initiate(z)
+    limited = kalman.gating_distance(mean, covariance, seen, 9.0)
+    expected = np.array(
+        [
+            FullKalman(model).gating_distance(*FullKalman(model).initiate(z[i, None]), seen)[0]
+            for i in range(tracks)
+        ]
+    )
+    near = expected <= 9.0
+    assert near.any()
+    np.testing.assert_allclose(limited[near], expected[near], rtol=1e-9)
+    assert (limited[~near] > 9.0).all()
