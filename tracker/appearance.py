@@ -96,7 +96,7 @@ class AppearanceMemory:
 
         The motion gate leaves few candidates a track, so each gallery is multiplied with its own
         candidates only: 100 tracks of 100 entries in 128 dimensions with 4 candidates each take
-        0.4 ms, all pairs by one product 3.5 ms, and FAISS 8.5 ms. The smallest cases are quicker
+        0.4 ms, all pairs by one product 3.5 ms, and FAISS 8.1 ms. The smallest cases are quicker
         in one product (``results/benchmark-appearance.json``).
 
         Args:

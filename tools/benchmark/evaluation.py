@@ -10,10 +10,7 @@ plotting and writing of tables switched off.
 
 from __future__ import annotations
 
-import datetime
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -21,19 +18,17 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import tyro
 
+from tools.benchmark.report import Clock, one_thread_environment
 from tools.benchmark.trackeval_peer import TrackEvalTree, lay_out
 from tracker.evaluation.inputs import find_pairs
 from trackvae.errors import InputError
-from trackvae.files import write_text
 
 SIDES = ("ours", "trackeval")
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _CHILD = """
 import sys
 from tools.benchmark.trackeval_peer import measure_side
@@ -59,7 +54,7 @@ def _process(side: str, gt: Path, results: Path, tree: TrackEvalTree) -> dict[st
         {"folder": str(tree.folder), "benchmark": tree.benchmark, "lengths": dict(tree.lengths)}
     )
     command = [sys.executable, "-c", _CHILD, side, str(gt), str(results), layout]
-    environment = os.environ | dict.fromkeys(_ONE_THREAD, "1")
+    environment = one_thread_environment()
     start = time.perf_counter()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - start
@@ -83,6 +78,7 @@ class EvaluationBenchmark:
 
     def run(self) -> int:
         """Measure, print, save."""
+        clock = Clock()
         pairs, _ = find_pairs(self.gt, self.results)
         runs: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
         with tempfile.TemporaryDirectory() as folder:
@@ -97,7 +93,7 @@ class EvaluationBenchmark:
                         flush=True,
                     )
         report = self._report(runs, tree)
-        write_text(self.out, json.dumps(report, indent=2) + "\n")
+        clock.save(report, _PACKAGES, self.out)
         print(
             f"ratio TrackEval / ours: {report['ratio']:.2f} (whole process "
             f"{report['process_ratio']:.2f}); largest difference of any score "
@@ -129,10 +125,6 @@ class EvaluationBenchmark:
                 "threads": 1,
             },
             "combined": scores["ours"]["combined"],
-            "versions": {name: version(name) for name in _PACKAGES}
-            | {"python": platform.python_version()},
-            "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-            "date": datetime.date.today().isoformat(),
         }
 
 
