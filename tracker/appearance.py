@@ -15,6 +15,8 @@ from trackvae.errors import InputError
 
 Metric = Literal["cosine", "euclidean"]
 
+_SHALLOW = 8  # entries a gallery starts with; most false alarms never need more
+_SMALLEST = 64  # galleries whose memory is not worth giving back
 _TINY = np.finfo(np.float32).tiny
 _BLOCK = 64  # galleries compared at once, so that their entries stay in the cache
 _SMALL = 2000  # entries times embeddings, below which all pairs are as quick as the candidates
@@ -62,7 +64,8 @@ class AppearanceMemory:
         """Give new tracks a slot each, holding their first embedding ``(K, D)``."""
         count = len(embeddings)
         if self.dim == 0 and count:
-            self._entries = np.zeros((0, self._budget, embeddings.shape[1]), np.float32)
+            depth = min(_SHALLOW, self._budget)
+            self._entries = np.zeros((0, depth, embeddings.shape[1]), np.float32)
         if len(self._free) < count:
             self._grow(max(16, len(self._count), count))
         slots = np.array([self._free.pop() for _ in range(count)], dtype=np.int64)
@@ -72,23 +75,67 @@ class AppearanceMemory:
 
     def _grow(self, extra: int) -> None:
         have = len(self._count)
-        fresh = np.zeros((have + extra, self._budget, self.dim), np.float32)
+        fresh = np.zeros((have + extra, *self._entries.shape[1:]), np.float32)
         fresh[:have] = self._entries
         self._entries = fresh
         self._count = np.concatenate((self._count, np.zeros(extra, np.int64)))
         self._free.extend(range(have + extra - 1, have - 1, -1))
 
-    def close(self, slots: IntArray) -> None:
-        """Take back the slots of dead tracks."""
-        self._free.extend(slots.tolist())
+    def _deepen(self) -> None:
+        """Double the depth of all galleries, the new places full of copies."""
+        depth = min(2 * self._entries.shape[1], self._budget)
+        copies = np.repeat(self._entries[:, :1], depth - self._entries.shape[1], axis=1)
+        self._entries = np.concatenate((self._entries, copies), axis=1)
 
-    def add(self, slots: IntArray, embeddings: FloatArray) -> None:
-        """Remember one more embedding ``(K, D)`` for each of ``slots`` ``(K,)``."""
+    def close(self, slots: IntArray, living: IntArray) -> IntArray:
+        """Take back the slots of dead tracks, and the memory of a crowd that has left.
+
+        Args:
+            slots: of the dead.
+            living: of the others; -1 where a track has none.
+
+        Returns:
+            The slots of the living, which may have moved.
+        """
+        self._free.extend(slots[slots >= 0].tolist())
+        capacity, used = len(self._count), len(self._count) - len(self._free)
+        if capacity <= _SMALLEST or 8 * used > capacity:
+            return living
+        kept = living >= 0
+        room = max(2 * used, 16)
+        entries = np.zeros((room, *self._entries.shape[1:]), np.float32)
+        count = np.zeros(room, np.int64)
+        entries[:used], count[:used] = self._entries[living[kept]], self._count[living[kept]]
+        self._entries, self._count = entries, count
+        self._free = list(range(room - 1, used - 1, -1))
+        moved = np.full_like(living, -1)
+        moved[kept] = np.arange(used)
+        return moved
+
+    def add(self, slots: IntArray, embeddings: FloatArray) -> IntArray:
+        """Remember one more embedding ``(K, D)`` for each of ``slots`` ``(K,)``.
+
+        Returns:
+            The slots; a track that had none (-1) has got one.
+        """
+        homeless = slots < 0
+        if homeless.any():
+            slots = slots.copy()
+            slots[homeless] = self.open(embeddings[homeless])
+            self._add(slots[~homeless], embeddings[~homeless])
+        else:
+            self._add(slots, embeddings)
+        return slots
+
+    def _add(self, slots: IntArray, embeddings: FloatArray) -> None:
         if self._momentum is not None:
             mixed = self._momentum * self._entries[slots, 0] + (1 - self._momentum) * embeddings
             self._entries[slots, 0] = mixed if self._metric == "euclidean" else _unit(mixed)
         else:
-            self._entries[slots, self._count[slots] % self._budget] = embeddings
+            place = self._count[slots] % self._budget
+            while int(place.max(initial=0)) >= self._entries.shape[1]:
+                self._deepen()
+            self._entries[slots, place] = embeddings
         self._count[slots] += 1
 
     def distances(self, slots: IntArray, embeddings: FloatArray, wanted: BoolArray) -> FloatArray:
@@ -100,17 +147,22 @@ class AppearanceMemory:
         in one product (``results/benchmark-appearance.json``).
 
         Args:
-            slots: ``(N,)`` galleries.
+            slots: ``(N,)`` galleries, -1 where a track has none.
             embeddings: ``(M, D)``, prepared.
             wanted: ``(N, M)`` pairs that matter; the others may come back as ``inf``.
 
         Returns:
             ``(N, M)`` float32: ``1 - cosine``, or the squared Euclidean distance.
         """
+        distances = np.full(wanted.shape, np.inf, np.float32)
+        if (slots < 0).any():  # some were never seen with an embedding
+            known = slots >= 0
+            if known.any():
+                distances[known] = self.distances(slots[known], embeddings, wanted[known])
+            return distances
         depth = min(int(self._count[slots].max(initial=0)), self._budget)
         if wanted.size * depth < _SMALL:
             return self._all_pairs(slots, depth, embeddings)
-        distances = np.full(wanted.shape, np.inf, np.float32)
         rows, columns = _candidates(wanted)
         if 2 * columns.shape[1] > wanted.shape[1]:
             distances[rows] = self._all_pairs(slots[rows], depth, embeddings)

@@ -12,9 +12,7 @@ from trackvae.arrays import BoolArray, FloatArray, IntArray
 _SPARSE_FROM_PAIRS = 5000
 
 
-def assign(
-    cost: FloatArray, candidates: BoolArray | None, other_cost: float
-) -> tuple[IntArray, IntArray]:
+def assign(cost: FloatArray, candidates: BoolArray, other_cost: float) -> tuple[IntArray, IntArray]:
     """Match rows with columns at the smallest total cost.
 
     Every pair that is no candidate costs the same, ``other_cost``. Candidates that compete with no
@@ -23,14 +21,12 @@ def assign(
 
     Args:
         cost: ``(N, M)``, below ``other_cost`` and finite for candidates.
-        candidates: ``(N, M)``; None: every pair.
+        candidates: ``(N, M)``.
         other_cost: what it costs to match any other pair, or none.
 
     Returns:
         The candidates that are matched: rows ``(K,)`` ascending and their columns ``(K,)``.
     """
-    if candidates is None:
-        return linear_sum_assignment(cost)
     if candidates.size < _SPARSE_FROM_PAIRS:
         i, j = linear_sum_assignment(np.where(candidates, cost, other_cost))
         good = candidates[i, j]

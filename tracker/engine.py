@@ -6,6 +6,7 @@ report. Each of them is a few array operations over all tracks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -19,13 +20,10 @@ from tracker.interop import as_detections, with_ids
 from tracker.kalman import AxisKalman, FullKalman, KalmanFilter
 from tracker.matching import Matcher, Scene
 from tracker.motion import MOTION_MODELS
-from tracker.presets import TrackerConfig, preset
+from tracker.presets import HALF_FRAME, TrackerConfig, preset
 from tracker.store import Columns, TrackStore
 from trackvae.arrays import BoolArray, FloatArray, Image, IntArray
 from trackvae.errors import InputError, UsageError
-
-# Time stamps jitter: ages are compared to the nearest frame.
-_HALF_FRAME = 0.5
 
 Embedder: TypeAlias = Callable[[Image, FloatArray], FloatArray]
 
@@ -63,8 +61,8 @@ class Tracker:
         """
         chosen = preset(config) if isinstance(config, str) else config
         self.config = chosen.with_settings(settings)
-        if not frame_rate > 0:
-            raise UsageError(f"frame_rate is {frame_rate}, expected a positive number")
+        if not (isinstance(frame_rate, (int, float)) and 0 < frame_rate < math.inf):
+            raise UsageError(f"frame_rate is {frame_rate!r}, expected a positive number")
         self._embedder = embedder
         self._frame_rate = frame_rate
         self._model = MOTION_MODELS[self.config.motion]
@@ -134,13 +132,12 @@ class Tracker:
                 tracker is then as it was.
         """
         seen = as_detections(detections)
-        if timestamp is not None and self._timestamp is not None and timestamp <= self._timestamp:
-            raise InputError(f"timestamp {timestamp} s is not after the last, {self._timestamp} s")
+        dt = self._step(timestamp)
+        if frame is not None and (not isinstance(frame, np.ndarray) or frame.ndim != 3):
+            found = getattr(frame, "shape", type(frame).__name__)
+            raise InputError(f"frame is {found}, expected an image (H, W, 3), uint8 BGR")
         embeddings = self._embeddings(seen, frame)
         affine = self._camera_affine(seen, frame)
-        dt = 1.0
-        if timestamp is not None and self._timestamp is not None:
-            dt = (timestamp - self._timestamp) * self._frame_rate
         self._timestamp = timestamp
         self._frame += 1
         self._predict(dt, affine)
@@ -149,8 +146,8 @@ class Tracker:
             z = self._model.measure(seen.boxes)
         scene = Scene(self._frame, self._store, self._boxes, seen, z, embeddings)
         rows, columns = self._matcher.match(scene, high, low)
+        self._correct(scene, rows, columns, high)
         high[columns] = False
-        self._correct(scene, rows, columns)
         self._end_lost()
         self._begin(scene, high.nonzero()[0])
         tracks = self._report()
@@ -158,17 +155,36 @@ class Tracker:
 
     # --- what comes in
 
+    def _step(self, timestamp: float | None) -> float:
+        """Frames since the last update: 1 without time stamps."""
+        if timestamp is None:
+            return 1.0
+        if not math.isfinite(timestamp):
+            raise InputError(f"timestamp is {timestamp}, expected seconds")
+        if self._timestamp is None:
+            return 1.0
+        if timestamp <= self._timestamp:
+            raise InputError(f"timestamp {timestamp} s is not after the last, {self._timestamp} s")
+        return (timestamp - self._timestamp) * self._frame_rate
+
     def _embeddings(self, seen: Detections, image: Image | None) -> FloatArray | None:
         """Unit embeddings ``(M, D)`` of the detections, or None where the preset uses none."""
-        if self._memory is None:
+        if self._memory is None or len(seen) == 0:
             return None
         embeddings = seen.embeddings
         if embeddings is None and self._embedder is not None:
             if image is None:
                 raise InputError("the embedder needs the frame's image: update(detections, frame)")
             embeddings = np.asarray(self._embedder(image, seen.boxes), dtype=np.float32)
+            if embeddings.ndim != 2 or len(embeddings) != len(seen):
+                raise InputError(
+                    f"the embedder gave shape {embeddings.shape} for {len(seen)} boxes, "
+                    f"expected ({len(seen)}, D)"
+                )
+            if not np.isfinite(embeddings).all():
+                raise InputError("the embedder gave NaN or infinity")
         if embeddings is None:
-            if len(seen) and self.config.needs_appearance:
+            if self.config.needs_appearance:
                 raise UsageError(
                     f"{self.config.name} compares appearances: give detections with embeddings, "
                     "or an embedder"
@@ -204,9 +220,9 @@ class Tracker:
         if len(store) == 0:
             self._boxes: FloatArray = np.zeros((0, 4))
             return
-        if self._model.frozen_when_lost:
+        if self.config.hold_size:
             lost = store.misses > 0
-            for column in self._model.frozen_when_lost:
+            for column in self._model.size:
                 store.mean[lost, 4 + column] = 0.0
         self._kalman.predict(store.mean, store.covariance, dt)
         if affine is not None:
@@ -220,10 +236,12 @@ class Tracker:
             sound = ~np.any(np.isnan(self._boxes), axis=1)
             self._remove(~sound)
             self._boxes = self._boxes[sound]
+        # A size that was predicted below zero overlaps with nothing.
+        np.maximum(self._boxes[:, 2:], self._boxes[:, :2], out=self._boxes[:, 2:])
 
     # --- correct, end, begin
 
-    def _correct(self, scene: Scene, rows: IntArray, columns: IntArray) -> None:
+    def _correct(self, scene: Scene, rows: IntArray, columns: IntArray, high: BoolArray) -> None:
         store, seen = self._store, scene.seen
         if self.config.observation_centric:
             self._correct_observations(rows, seen.boxes[columns])
@@ -240,7 +258,9 @@ class Tracker:
         store.label[rows] = seen.classes[columns]
         store.detection[rows] = columns
         if scene.embeddings is not None and self._memory is not None:
-            self._memory.add(store.slot[rows], scene.embeddings[columns])
+            sure = high[columns]  # the looks of a weak detection are not remembered
+            rows, columns = rows[sure], columns[sure]
+            store.slot[rows] = self._memory.add(store.slot[rows], scene.embeddings[columns])
 
     def _correct_observations(self, rows: IntArray, boxes: FloatArray) -> None:
         store = self._store
@@ -257,18 +277,18 @@ class Tracker:
 
     def _end_lost(self) -> None:
         store, config = self._store, self.config
-        dead = store.elapsed > config.max_age + _HALF_FRAME
+        dead = store.elapsed > config.max_age + HALF_FRAME
         if config.tentative_max_age is not None:
             tentative = store.id == 0
-            dead |= tentative & (store.elapsed > config.tentative_max_age + _HALF_FRAME)
+            dead |= tentative & (store.elapsed > config.tentative_max_age + HALF_FRAME)
         if dead.any():
             self._remove(dead)
 
     def _remove(self, dead: BoolArray) -> None:
-        if self._memory is not None:
-            slots = self._store.slot[dead]
-            self._memory.close(slots[slots >= 0])
+        slots = self._store.slot[dead]
         self._store.keep(~dead)
+        if self._memory is not None:
+            self._store.slot[:] = self._memory.close(slots, self._store.slot)
 
     def _begin(self, scene: Scene, columns: IntArray) -> None:
         """Give birth to a track for each of the detections that belong to none."""
@@ -301,7 +321,8 @@ class Tracker:
         store, config = self._store, self.config
         seen_now = store.misses == 0
         proven = seen_now & (store.streak >= config.min_hits)
-        if self._frame <= config.warmup_frames:
+        warmup = config.min_hits if config.warmup_frames is None else config.warmup_frames
+        if self._frame <= warmup:
             proven = seen_now
         fresh = (proven & (store.id == 0)).nonzero()[0]
         if len(fresh):
@@ -310,13 +331,15 @@ class Tracker:
         if config.reconfirm:
             shown = proven
         else:
-            shown = (store.elapsed <= config.coast + _HALF_FRAME) & (store.id > 0)
+            shown = (store.elapsed <= config.coast + HALF_FRAME) & (store.id > 0)
         rows = shown.nonzero()[0]
-        boxes = (
-            self._model.boxes(store.mean[rows, :4])
-            if config.report == "state"
-            else store.observed[rows]
-        )
+        if config.report == "state":
+            boxes = self._model.boxes(store.mean[rows, :4])
+            solid = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
+            if not solid.all():  # predicted to less than nothing while it was not seen
+                rows, boxes = rows[solid], boxes[solid]
+        else:
+            boxes = store.observed[rows]
         return Tracks(
             store.id[rows], boxes, store.score[rows], store.label[rows], store.detection[rows]
         )

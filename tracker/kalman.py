@@ -180,6 +180,7 @@ class FullKalman:
 
     def __init__(self, model: MotionModel) -> None:
         self._axis = AxisKalman(model)
+        self._turned = model.turned
         self._process = _NoiseScale(model.process, model.scale)
         self._measurement = _NoiseScale(model.measurement, model.scale)
 
@@ -244,7 +245,7 @@ class FullKalman:
             covariance: ``(N, 8, 8)``.
             affine: ``(2, 3)``, pixels of the last frame to pixels of this one.
         """
-        turn = np.kron(np.eye(4), affine[:, :2])  # (8, 8): one 2 x 2 block a pair of coordinates
+        turn = np.kron(np.eye(2), self._turned(affine[:, :2]))  # (8, 8): positions, velocities
         mean[:] = mean @ turn.T
         mean[:, :2] += affine[:, 2]
         covariance[:] = turn @ covariance @ turn.T

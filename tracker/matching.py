@@ -12,7 +12,7 @@ from tracker.association import assign
 from tracker.boxes import iou
 from tracker.detections import Detections
 from tracker.kalman import CHI2_95, KalmanFilter
-from tracker.presets import Stage, TrackerConfig
+from tracker.presets import HALF_FRAME, Stage, TrackerConfig
 from tracker.store import TrackStore
 from tracker.threads import one_blas_thread
 from trackvae.arrays import BoolArray, FloatArray, IntArray
@@ -89,19 +89,21 @@ class Matcher:
         self, stage: Stage, scene: Scene, t: IntArray, d: IntArray
     ) -> tuple[IntArray, IntArray]:
         """Positions in ``t`` and in ``d`` of the pairs that the stage makes."""
-        cost, allowed = self._costs(stage, scene, t, d)
+        cost, possible, allowed = self._costs(stage, scene, t, d)
         if stage.refuse_after:
-            # Over all pairs; for IoU alone, those that do not overlap all cost 1.
-            i, j = assign(cost, None if stage.cost == "iou_direction" else cost < 1.0, 1.0)
+            # Over all pairs that are possible; by IoU alone, those that do not overlap all cost 1.
+            if stage.cost == "iou_direction":
+                i, j = assign(cost, possible, 1.0 + self._config.direction_weight)
+            else:
+                i, j = assign(cost, possible & (cost < 1.0), 1.0)
             good = allowed[i, j]
             return i[good], j[good]
         refused = stage.max_cost + _BEYOND
         if not stage.cascade:
             return assign(cost, allowed, refused)
         ages = scene.store.elapsed[t]
-        if len(set(ages.tolist())) == 1:
-            return assign(cost, allowed, refused)
-        hopeful = (allowed.any(axis=1) & (ages <= self._config.max_age)).nonzero()[0]
+        in_time = ages <= self._config.max_age + HALF_FRAME
+        hopeful = (np.any(allowed, axis=1) & in_time).nonzero()[0]
         ages = ages[hopeful]
         pairs = []
         for age in sorted(set(ages.tolist())):
@@ -113,8 +115,8 @@ class Matcher:
 
     def _costs(
         self, stage: Stage, scene: Scene, t: IntArray, d: IntArray
-    ) -> tuple[FloatArray, BoolArray]:
-        """Costs ``(len(t), len(d))`` of the pairs, and which of them may be made."""
+    ) -> tuple[FloatArray, BoolArray, BoolArray]:
+        """Costs ``(len(t), len(d))``, which pairs are possible, which are cheap enough too."""
         store = scene.store
         boxes = scene.seen.boxes[d]
         if self._config.per_class:
@@ -127,7 +129,7 @@ class Matcher:
             possible &= distance <= CHI2_95
         if stage.cost == "appearance":
             cost = self._appearance(scene, t, d, possible)
-            return cost, possible & (cost <= stage.max_cost)
+            return cost, possible, possible & (cost <= stage.max_cost)
         overlap = iou(store.observed[t] if stage.cost == "observed_iou" else scene.boxes[t], boxes)
         cost = 1.0 - overlap
         if stage.cost in ("iou_score", "iou_appearance"):
@@ -135,12 +137,12 @@ class Matcher:
         if stage.cost == "iou_appearance" and scene.embeddings is not None:
             close = possible & (1.0 - overlap <= self._config.proximity_limit)
             cost = np.minimum(cost, self._halved_appearance(scene, t, d, close))
-        possible &= cost <= stage.max_cost
+        allowed = possible & (cost <= stage.max_cost)
         if stage.cost == "iou_direction":
             consistency = observations.direction_consistency(store, t, boxes, scene.frame)
             weight = self._config.direction_weight * np.clip(scene.seen.scores[d], 0, 1)
             cost -= weight * consistency
-        return cost, possible
+        return cost, possible, allowed
 
     def _appearance(self, scene: Scene, t: IntArray, d: IntArray, wanted: BoolArray) -> FloatArray:
         assert self._memory is not None

@@ -100,7 +100,8 @@ class MotionModel:
         measurement: noise of a detection (4).
         positive: coordinates that must stay positive; their velocity is zeroed before a step that
             would take them to zero or below (SORT does so for the area).
-        frozen_when_lost: coordinates whose velocity is zeroed while the track is not seen.
+        size: coordinates that are lengths, whose velocity a lost track may be made to lose.
+        turned: a linear map of the image ``(2, 2)`` to what it does to the coordinates ``(4, 4)``.
     """
 
     name: str
@@ -110,12 +111,20 @@ class MotionModel:
     initial: Noise
     process: Noise
     measurement: Noise
+    size: tuple[int, ...]
+    turned: Callable[[FloatArray], FloatArray]
     positive: tuple[int, ...] = ()
-    frozen_when_lost: tuple[int, ...] = ()
 
 
 def _absolute(*variances: float) -> Noise:
     return Noise((0.0,) * len(variances), tuple(float(np.sqrt(v)) for v in variances))
+
+
+def _turned(linear: FloatArray, third: float, fourth: float) -> FloatArray:
+    """The centre turned, the third and fourth coordinate scaled."""
+    out = np.diag([0.0, 0.0, third, fourth])
+    out[:2, :2] = linear
+    return out
 
 
 _POSITION, _VELOCITY = 1.0 / 20, 1.0 / 160  # DeepSORT's std weights, relative to the height
@@ -129,6 +138,8 @@ XYSR = MotionModel(
     initial=_absolute(10, 10, 10, 10, 1e4, 1e4, 1e4, 0),
     process=_absolute(1, 1, 1, 1, 1e-2, 1e-2, 1e-4, 0),
     measurement=_absolute(1, 1, 10, 10),
+    size=(2,),
+    turned=lambda a: _turned(a, abs(np.linalg.det(a)), 1.0),
     positive=(2,),
 )
 
@@ -148,6 +159,8 @@ XYAH = MotionModel(
         (0, 0, 1e-2, 0, 0, 0, 1e-5, 0),
     ),
     measurement=Noise(tuple(_POSITION * c for c in (1, 1, 0, 1)), (0, 0, 1e-1, 0)),
+    size=(3,),
+    turned=lambda a: _turned(a, 1.0, np.sqrt(abs(np.linalg.det(a)))),
 )
 
 # BoT-SORT: width and height measured directly, each axis's noise relative to its own size.
@@ -159,7 +172,8 @@ XYWH = MotionModel(
     initial=Noise((2 * _POSITION,) * 4 + (10 * _VELOCITY,) * 4, (0.0,) * 8),
     process=Noise((_POSITION,) * 4 + (_VELOCITY,) * 4, (0.0,) * 8),
     measurement=Noise((_POSITION,) * 4, (0.0,) * 4),
-    frozen_when_lost=(2, 3),
+    size=(2, 3),
+    turned=lambda a: np.kron(np.eye(2), a),  # as BoT-SORT has it: sizes turn like positions
 )
 
 MOTION_MODELS = {model.name: model for model in (XYSR, XYAH, XYWH)}

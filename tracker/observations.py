@@ -77,7 +77,11 @@ def direction_consistency(
 
 
 def remember(store: TrackStore, rows: IntArray, boxes: FloatArray, frame: int) -> None:
-    """Take up the boxes ``(K, 4)`` that the tracks of ``rows`` were matched with."""
+    """Take up the boxes ``(K, 4)`` that the tracks of ``rows`` were matched with.
+
+    The box at birth is the first of them, as the paper has it; the authors' program begins with
+    the second.
+    """
     known = store.ring_frame[rows].max(axis=1) > 0  # a newborn has no direction yet
     before = earlier_boxes(store, rows, frame)
     store.direction[rows] = np.where(known[:, None], directions(before, boxes), 0.0)

@@ -7,6 +7,7 @@ is written from its paper: SORT (Bewley et al., 2016), DeepSORT (Wojke et al., 2
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -40,7 +41,8 @@ class Stage:
         detections: of high or of low score.
         gate: also refuse pairs beyond the 95% ellipsoid of the predicted measurement.
         cascade: match the tracks seen last first (DeepSORT's matching cascade).
-        refuse_after: minimise over all pairs, then drop the refused (see ``association.assign``).
+        refuse_after: minimise over all pairs, those beyond ``max_cost`` too, and drop these
+            afterwards (SORT, OC-SORT); otherwise no good pair is given up for a refused one.
     """
 
     name: str
@@ -51,6 +53,10 @@ class Stage:
     gate: bool = False
     cascade: bool = False
     refuse_after: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse limits that mean nothing."""
+        _check(f"{self.name}.max_cost", self.max_cost, 0, _HIGHEST_COST)
 
 
 @dataclass(frozen=True)
@@ -76,11 +82,12 @@ class TrackerConfig:
         new_score: a track is born only from a high detection at or above; None: from any.
         min_hits: matches in a row that confirm a track.
         birth_is_hit: whether the first detection counts as one of them.
-        warmup_frames: in the first so many frames tracks are confirmed at once.
+        warmup_frames: in the first so many frames tracks are confirmed at once; None: ``min_hits``.
         max_age: a confirmed track that was not seen for longer dies.
         tentative_max_age: the same for a track that is not confirmed; None: as ``max_age``.
         reconfirm: after a miss a track is silent until it has ``min_hits`` again (SORT).
         coast: a track is reported while it was seen at most so many frames ago.
+        hold_size: a track that is not seen keeps its size (ByteTrack, BoT-SORT).
         report: the filter's box, or the last box that was seen.
         observation_centric: on re-discovery, filter again along the straight line between the
             last box and the new one (OC-SORT).
@@ -104,11 +111,12 @@ class TrackerConfig:
     new_score: float | None = None
     min_hits: int = 3
     birth_is_hit: bool = True
-    warmup_frames: int = 0
+    warmup_frames: int | None = 0
     max_age: float = 30
     tentative_max_age: float | None = 0
     reconfirm: bool = False
     coast: float = 0
+    hold_size: bool = False
     report: Literal["state", "observation"] = "state"
     observation_centric: bool = False
     direction_span: int = 3
@@ -121,6 +129,25 @@ class TrackerConfig:
     camera_motion: Literal["none", "flow", "ecc"] = "none"
     per_class: bool = True
     search: Mapping[str, Range | tuple[Any, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse settings that mean nothing, alone or together."""
+        for name, (low, high) in _LIMITS.items():
+            value = getattr(self, name)
+            if value is not None:
+                _check(name, value, low, high)
+        for name in ("high_score", "low_score", "new_score"):
+            if (value := getattr(self, name)) is not None:
+                _check(name, value, -math.inf, math.inf)
+        if self.observation_centric:
+            if self.camera_motion != "none":
+                raise UsageError(f"{self.name} remembers boxes, which camera_motion does not move")
+            return
+        if self.report == "observation":
+            raise UsageError("report=observation needs observation_centric=yes")
+        for stage in self.stages:
+            if stage.cost in ("observed_iou", "iou_direction"):
+                raise UsageError(f"{stage.name}.cost={stage.cost} needs observation_centric=yes")
 
     @property
     def uses_appearance(self) -> bool:
@@ -177,6 +204,26 @@ class TrackerConfig:
 
 
 _NOT_SETTABLE = {"name", "stages", "search"}
+HALF_FRAME = 0.5  # time stamps jitter: ages are compared to the nearest frame
+_HIGHEST_COST = 1e6
+_LIMITS = {
+    "min_hits": (0, 10**6),
+    "warmup_frames": (0, 10**9),
+    "max_age": (0, 1e9),
+    "tentative_max_age": (0, 1e9),
+    "coast": (0, 1e9),
+    "direction_span": (1, 1000),
+    "direction_weight": (0, 1000),
+    "gallery_size": (1, 100_000),
+    "gallery_momentum": (0, 0.999_999),
+    "appearance_limit": (0, _HIGHEST_COST),
+    "proximity_limit": (0, 1),
+}
+
+
+def _check(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise UsageError(f"{name} is {value:g}, expected {low:g} to {high:g}")
 
 
 _SORT = TrackerConfig(
@@ -185,7 +232,7 @@ _SORT = TrackerConfig(
     stages=(Stage("iou", "iou", 0.7, refuse_after=True),),
     min_hits=3,
     birth_is_hit=False,
-    warmup_frames=3,
+    warmup_frames=None,
     max_age=1,
     tentative_max_age=None,
     reconfirm=True,
@@ -229,6 +276,7 @@ _BYTETRACK = TrackerConfig(
     min_hits=2,
     warmup_frames=1,
     max_age=30,
+    hold_size=True,
     search={
         "high_score": Range(0.3, 0.8),
         "new_score": Range(0.3, 0.9),
@@ -248,7 +296,7 @@ _OCSORT = TrackerConfig(
     high_score=0.6,
     min_hits=3,
     birth_is_hit=False,
-    warmup_frames=3,
+    warmup_frames=None,
     max_age=30,
     tentative_max_age=None,
     reconfirm=True,
@@ -263,7 +311,9 @@ _OCSORT = TrackerConfig(
     },
 )
 
-_BOTSORT = TrackerConfig(
+# BoT-SORT: ByteTrack with another state, appearance beside IoU, and the camera's motion taken out.
+_BOTSORT = replace(
+    _BYTETRACK,
     name="botsort",
     motion="xywh",
     stages=(
@@ -271,21 +321,12 @@ _BOTSORT = TrackerConfig(
         Stage("low", "iou", 0.5, tracks="recent", detections="low"),
         Stage("new", "iou_appearance", 0.7, tracks="tentative"),
     ),
-    high_score=0.6,
-    low_score=0.1,
-    new_score=0.7,
-    min_hits=2,
-    warmup_frames=1,
-    max_age=30,
     gallery_momentum=0.9,
     camera_motion="flow",
     search={
-        "high_score": Range(0.3, 0.8),
-        "new_score": Range(0.3, 0.9),
-        "high.max_cost": Range(0.6, 0.95),
+        **_BYTETRACK.search,
         "appearance_limit": Range(0.05, 0.6),
         "proximity_limit": Range(0.3, 0.9),
-        "max_age": Range(10, 120, log=True, integer=True),
         "camera_motion": ("none", "flow", "ecc"),
     },
 )

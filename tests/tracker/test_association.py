@@ -88,11 +88,29 @@ def test_a_slot_that_is_used_again_remembers_nothing():
     memory = AppearanceMemory("cosine", 10)
     first, second = np.eye(4, dtype=np.float32)[:2]
     slots = memory.open(first[None])
-    memory.close(slots)
+    memory.close(slots, np.zeros(0, np.int64))
     again = memory.open(second[None])
     assert again == slots
     wanted = np.ones((1, 1), dtype=bool)
     assert memory.distances(again, first[None], wanted)[0, 0] == pytest.approx(1.0)
+
+
+def test_memory_of_a_crowd_that_has_left_is_given_back_and_the_others_keep_their_looks():
+    rng = np.random.default_rng(0)
+    memory = AppearanceMemory("cosine", 20)
+    looks = memory.prepare(rng.normal(size=(1000, 4)).astype(np.float32))
+    slots = memory.open(looks)
+    for _ in range(12):
+        memory.add(slots[:3], looks[:3])
+    kept = np.array([1, 500, 999])
+    living = np.append(slots[kept], -1)  # one of them was never seen with an embedding
+    moved = memory.close(np.delete(slots, kept), living)
+    assert len(memory._count) < 100
+    assert moved[3] == -1
+    distance = memory.distances(moved, looks[kept], np.ones((4, 3), dtype=bool))
+    np.testing.assert_allclose(np.diag(distance[:3]), 0, atol=1e-6)
+    assert np.isinf(distance[3]).all()
+    assert len(set(memory.open(looks[:50]).tolist()) & set(moved.tolist())) == 0
 
 
 def test_a_moving_average_is_one_unit_vector():

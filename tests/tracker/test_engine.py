@@ -95,6 +95,7 @@ def test_ids_are_dense_unique_and_point_to_their_detection(name, frames):
         np.testing.assert_array_equal(tracks.classes[matched], detections.classes[index])
         np.testing.assert_array_equal(tracks.scores[matched], detections.scores[index])
         assert np.isfinite(tracks.boxes).all()
+        assert (tracks.boxes[:, 2:] > tracks.boxes[:, :2]).all()
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -168,7 +169,9 @@ def test_a_later_track_is_reported_after_min_hits(name, age):
 
 
 @pytest.mark.parametrize(
-    ("name", "survives"), [("sort", 1), ("deepsort", 30), ("bytetrack", 30), ("ocsort", 30)]
+    ("name", "survives"),
+    # DeepSORT's cascade ends at max_age, so that the last frame of a life matches nothing.
+    [("sort", 1), ("deepsort", 29), ("bytetrack", 30), ("ocsort", 30)],
 )
 def test_how_long_a_track_survives_unseen(name, survives):
     for gap, kept in ((survives, True), (survives + 1, False)):
@@ -294,6 +297,78 @@ def test_objects_of_different_classes_are_never_one_track():
         assert len(tracker) == tracks
 
 
+@pytest.mark.parametrize("name", EVERY)
+def test_another_class_never_costs_an_object_its_match(name):
+    """Two classes in boxes that overlap and change places: each keeps to its own."""
+    tracker = make(name, min_hits=1)
+    counts = []
+    for t in range(8):
+        a, b = (100.0, 110.0) if t % 2 else (110.0, 100.0)
+        looks = np.eye(8, dtype=np.float32)[:2]
+        tracks = tracker.update(
+            seen(box(a), box(b), classes=[0, 1], scores=[0.9, 0.9], embeddings=looks)
+        )
+        counts.append(len(tracks))
+    assert len(tracker) == 2
+    assert tracks.ids.tolist() == [1, 2]
+    assert counts[-1] == 2
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_shrinking_object_that_vanishes_is_never_reported_inside_out(name):
+    tracker = make(name, min_hits=1, coast=30)
+    for t in range(6):
+        size = 120.0 - 20 * t
+        tracker.update(seen(box(100, 100, size / 2, size), scores=[0.9]))
+    for _ in range(20):
+        boxes = tracker.update([]).boxes
+        assert (boxes[:, 2:] > boxes[:, :2]).all()
+
+
+def test_botsort_copes_with_frames_without_embeddings():
+    red, blue = np.eye(2, dtype=np.float32)
+    tracker = make("botsort")
+    for t in range(8):
+        boxes, scores = [box(100), box(300)], [0.9, 0.9]
+        if t % 3 == 0:
+            tracks = tracker.update(Detections.of(boxes, scores))
+        else:
+            tracks = tracker.update(Detections.of(boxes, scores, embeddings=[red, blue]))
+    assert tracks.ids.tolist() == [1, 2]
+    slots = tracker._store.slot.tolist()
+    assert len(set(slots)) == 2
+    assert min(slots) >= 0
+
+
+def test_the_looks_of_a_weak_detection_are_not_remembered():
+    red, blue = np.eye(2, dtype=np.float32)
+    tracker = make("botsort")
+    for _ in range(3):
+        tracker.update(seen(box(100), scores=[0.9], embeddings=[red]))
+    for _ in range(10):
+        tracker.update(seen(box(100), scores=[0.3], embeddings=[blue]))
+    np.testing.assert_allclose(tracker._memory._entries[tracker._store.slot[0], 0], red)
+
+
+def test_the_cascade_bears_time_stamps_that_jitter():
+    """A track at the last age of the cascade is matched, whatever the last digit says."""
+    look = np.ones((1, 4), np.float32)
+    for jitter in (-1e-9, 0.0, 1e-9):
+        tracker = Tracker("deepsort", max_age=5, frame_rate=25)
+        for t in range(4):
+            tracker.update(seen(box(100), embeddings=look), timestamp=t / 25)
+        for t in range(4, 8):
+            tracker.update([], timestamp=t / 25)
+        tracks = tracker.update(seen(box(100), embeddings=look), timestamp=8 / 25 + jitter)
+        assert tracks.ids.tolist() == [1]
+        assert tracks.detection_index.tolist() == [0]
+
+
+def test_the_warm_up_of_sort_is_its_min_hits():
+    tracker = Tracker("sort", min_hits=5)
+    assert [len(tracker.update([box(100)])) for _ in range(8)] == [1] * 8
+
+
 def test_a_box_without_area_is_never_followed():
     tracker = Tracker("sort", min_hits=0)
     assert len(tracker.update([[10, 10, 10, 50], box(100)])) == 1
@@ -377,11 +452,51 @@ def test_time_runs_forward():
         (lambda: Tracker("sort", max_gae=3), "sort has no setting 'max_gae' .did you mean 'max_ag"),
         (lambda: Tracker("sort", max_age="old"), "max_age is 'old', expected a number"),
         (lambda: Tracker("sort", frame_rate=0), "frame_rate is 0"),
+        (lambda: Tracker("sort", frame_rate="x"), "frame_rate is 'x'"),
+        (lambda: Tracker("deepsort", gallery_size=0), "gallery_size is 0, expected 1 to"),
+        (lambda: Tracker("ocsort", direction_span=0), "direction_span is 0, expected 1 to"),
+        (lambda: Tracker("sort", max_age=-1), "max_age is -1, expected 0 to"),
+        (lambda: Tracker("botsort", gallery_momentum=2), "gallery_momentum is 2, expected 0 to"),
+        (lambda: Tracker("sort", report="observation"), "needs observation_centric=yes"),
+        (lambda: Tracker("ocsort", camera_motion="flow"), "ocsort remembers boxes, which camera"),
     ],
 )
 def test_what_does_not_exist_is_a_usage_error(make_it, message):
     with pytest.raises(UsageError, match=message):
         make_it()
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        (np.ones((3, 4)), r"gave shape \(3, 4\) for 2 boxes, expected \(2, D\)"),
+        (np.ones(4), r"gave shape \(4,\) for 2 boxes"),
+        (np.full((2, 4), np.nan), "gave NaN or infinity"),
+    ],
+)
+def test_an_embedder_that_errs_is_named_and_changes_nothing(vectors, message):
+    answers = [vectors]
+    tracker = Tracker("deepsort", embedder=lambda image, boxes: answers[0])
+    image = np.zeros((200, 300, 3), np.uint8)
+    with pytest.raises(InputError, match=message):
+        tracker.update([box(10), box(100)], image, timestamp=1.0)
+    answers[0] = np.eye(4)[:2]
+    for t in range(3):
+        tracks = tracker.update([box(10), box(100)], image, timestamp=1.0 + t / 30)
+    assert tracks.ids.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("stamp", [np.nan, np.inf, -np.inf])
+def test_a_time_stamp_is_a_number(stamp):
+    tracker = Tracker("sort")
+    with pytest.raises(InputError, match="expected seconds"):
+        tracker.update([], timestamp=stamp)
+    tracker.update([], timestamp=0.0)
+
+
+def test_a_frame_is_an_image():
+    with pytest.raises(InputError, match="frame is str, expected an image"):
+        Tracker("sort").update([], "frame.jpg")
 
 
 def test_deepsort_says_that_it_needs_appearance():
