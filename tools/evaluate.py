@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from trackvae.errors import InputError
-
 if TYPE_CHECKING:
     from tracker.evaluation import Evaluation, Progress
 
@@ -50,10 +48,11 @@ class Evaluate:
     def run(self) -> int:
         """Score, show, save; the exit code."""
         from tracker.evaluation import evaluate, write_csv, write_events, write_json
+        from tracker.io.sinks import check_writable
 
         for path in (self.json, self.csv, self.events):
-            if path is not None and path.is_dir():
-                raise InputError(f"{path}: is a folder; expected the name of a file to write")
+            if path is not None:
+                check_writable(path)  # not after an hour of scoring
         with warnings.catch_warnings(record=True) as caught, _late_bar() as progress:
             warnings.simplefilter("always", UserWarning)
             evaluation = evaluate(

@@ -31,10 +31,11 @@ class Info:
         """Print the report.
 
         Returns:
-            0 if anything could be read, problems or not; 1 if nothing could.
+            0 where there was something to report on, whatever problems it has; 1 where nothing
+            could be opened.
 
         Raises:
-            InputError: the one thing named cannot be read.
+            InputError: the one thing named cannot be opened.
         """
         from rich.console import Console
 
@@ -60,7 +61,7 @@ def _show_text(console: Console, path: Path) -> int:
     rows = [("file", str(path)), ("layout", report.layout), *_box_rows("boxes", report)]
     _print_rows(console, rows)
     _print_problems(console, report.problems)
-    return 0 if report.boxes else 1
+    return 0
 
 
 def _show_one(console: Console, source: str | Path | int, decode: bool) -> int:

@@ -8,8 +8,9 @@ A document says where a table belongs and which columns it has:
     <!-- end of results -->
 
 What stands between the two lines is replaced by a table of the rows of
-``results/benchmark-association.json`` and a line that says when, on what and by which versions it
-was measured. A column may be renamed: ``detector as detections from``.
+``results/benchmark-association.json`` and a line that says when and on what they were measured.
+``ours.median as frames/s`` reaches into a row and names the column; ``name/other`` as the table's
+name takes the list ``other`` of the file instead of ``rows``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from trackvae.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 _BLOCK = re.compile(
-    r"(<!-- results: (?P<name>[\w.-]+) \| (?P<columns>[^>]*?) -->\n)(?P<table>.*?)"
+    r"(<!-- results: (?P<name>[\w./-]+) \| (?P<columns>[^>]*?) -->\n)(?P<table>.*?)"
     r"(<!-- end of results -->)",
     re.DOTALL,
 )
@@ -41,28 +42,36 @@ def rendered(document: str, results: Path) -> str:
     """
 
     def table(block: re.Match[str]) -> str:
-        path = results / f"{block['name']}.json"
+        name, _, rows = block["name"].partition("/")
+        path = results / f"{name}.json"
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: no results for a table ({error})") from error
         columns = [column.strip() for column in block["columns"].split(",")]
-        return block[1] + _table(path, content, columns) + block[5]
+        return block[1] + _table(path, content, rows or "rows", columns) + block[5]
 
     return _BLOCK.sub(table, document)
 
 
-def _table(path: Path, content: dict[str, Any], columns: Sequence[str]) -> str:
+def _table(path: Path, content: dict[str, Any], listed: str, columns: Sequence[str]) -> str:
     keys = [column.partition(" as ")[0] for column in columns]
     heads = [column.partition(" as ")[2] or column for column in columns]
-    rows = content["rows"]
-    for key in keys:
-        if not any(key in row for row in rows):
-            raise InputError(f"{path}: its rows have no {key!r}")
-    numeric = [all(_is_number(row.get(key)) for row in rows) for key in keys]
+    rows = [[_reach(row, key) for key in keys] for row in content.get(listed, [])]
+    for key, *values in zip(keys, *rows, strict=True):
+        if all(value is None for value in values):
+            raise InputError(f"{path}: its {listed} have no {key!r}")
+    numeric = [all(map(_is_number, values)) for values in zip(*rows, strict=True)]
     lines = [_line(heads), _line(["---:" if right else "---" for right in numeric])]
-    lines += [_line([_cell(row.get(key)) for key in keys]) for row in rows]
+    lines += [_line([_cell(value) for value in row]) for row in rows]
     return "\n".join([*lines, "", _source(path, content)]) + "\n"
+
+
+def _reach(row: Any, key: str) -> Any:
+    """``row["a"]["b"]`` for ``a.b``, None where there is no such thing."""
+    for part in key.split("."):
+        row = row.get(part) if isinstance(row, dict) else None
+    return row
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -77,6 +86,8 @@ def _cell(value: object) -> str:
     """Whole numbers from 100 on, one digit from 10, two below; a dash for nothing."""
     if value is None:
         return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
         return f"{value:,.{digits}f}"

@@ -6,7 +6,7 @@ import datetime
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ def save_results(
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def versions(packages: Sequence[str]) -> dict[str, str]:
+def versions(packages: Iterable[str]) -> dict[str, str]:
     """Python's version and those of the installed packages."""
     found = {"python": platform.python_version()}
     for package in packages:
@@ -66,5 +66,5 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 def machine() -> str:
-    """What it ran on, without any name: ``2 cores, x86_64 CPU``."""
-    return f"{os.cpu_count()} cores, {platform.machine()} CPU"
+    """What it ran on, without any name: ``2 cores, x86-64 CPU``."""
+    return f"{os.cpu_count()} cores, {platform.machine().replace('_', '-')} CPU"

@@ -7,7 +7,7 @@ frame: shape ``(0, 4)`` goes through everything.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,17 +16,69 @@ from tracker.boxes import xyxy_from_tlwh
 from trackvae.arrays import BoolArray, FloatArray, Image, IntArray
 from trackvae.errors import InputError
 
+_Column = TypeVar("_Column", FloatArray, IntArray)
 
-def _column(
-    values: npt.ArrayLike | None, rows: int, dtype: npt.DTypeLike, default: float, name: str
-) -> npt.NDArray[Any]:
-    """``values`` as an array of ``rows`` numbers, or ``default`` in every row."""
-    if values is None:
-        return np.full(rows, default, dtype=dtype)
-    array = np.asarray(values, dtype=dtype)
+# Of coordinates, classes, ids: integers beyond are not exact in float64, and no tracker means them.
+LARGEST = 2.0**53
+
+
+def _numbers(values: npt.ArrayLike, dtype: npt.DTypeLike | None, name: str) -> npt.NDArray[Any]:
+    """``values`` as an array of numbers."""
+    try:
+        return np.asarray(values, dtype=dtype)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{name} are not numbers: {error}") from error
+
+
+def _four_columns(boxes: npt.ArrayLike, form: str) -> FloatArray:
+    """``boxes`` as ``(N, 4)`` float64; nothing is ``(0, 4)``."""
+    array: FloatArray = _numbers(boxes, np.float64, "boxes")
+    if array.ndim == 2 and array.shape[1] == 4:
+        return array
+    if array.size == 0:
+        return array.reshape(0, 4)
+    raise InputError(f"boxes have shape {array.shape}, expected (N, 4) {form}")
+
+
+def _scores(scores: npt.ArrayLike | None, rows: int) -> FloatArray:
+    if scores is None:
+        return np.ones(rows)
+    array: FloatArray = _numbers(scores, np.float64, "scores")
+    return _one_per_box(array, rows, "scores")
+
+
+def _classes(classes: npt.ArrayLike | None, rows: int) -> IntArray:
+    if classes is None:
+        return np.full(rows, -1, dtype=np.int64)
+    array = _numbers(classes, None, "classes")
+    if array.dtype.kind not in "ib":
+        # Through float64: a cast to int64 would make a number of NaN, and 1 of 1.7.
+        array = _numbers(classes, np.float64, "classes")
+        wrong = ~((np.abs(array) < LARGEST) & (array == np.floor(array)))
+        if wrong.any():
+            value = array[wrong][0]
+            raise InputError(f"classes hold {value:g}, expected whole numbers below {LARGEST:.0e}")
+    whole: IntArray = array.astype(np.int64, copy=False)
+    return _one_per_box(whole, rows, "classes")
+
+
+def _one_per_box(array: _Column, rows: int, name: str) -> _Column:
     if array.shape != (rows,):
         raise InputError(f"{name} has shape {array.shape}, expected ({rows},): one per box")
     return array
+
+
+def _features(embeddings: npt.ArrayLike, rows: int) -> FloatArray:
+    """``embeddings`` as ``(rows, D)`` float32."""
+    with np.errstate(over="ignore"):  # told later, as infinite
+        feature: FloatArray = _numbers(embeddings, np.float32, "embeddings")
+    if feature.size == 0 and rows == 0:
+        feature = feature.reshape(0, feature.shape[-1] if feature.ndim == 2 else 0)
+    if feature.ndim != 2 or len(feature) != rows:
+        raise InputError(
+            f"embeddings have shape {feature.shape}, expected ({rows}, D): one per box"
+        )
+    return feature
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +101,7 @@ class Detections:
     """What a detector saw in one frame.
 
     Attributes:
-        boxes: ``(N, 4)`` float64, xyxy in pixels, finite, right ≥ left and bottom ≥ top.
+        boxes: ``(N, 4)`` float64, xyxy in pixels, below 2^53, right ≥ left and bottom ≥ top.
         scores: ``(N,)`` float64; any scale (DPM's run below 0 and above 2), finite.
         classes: ``(N,)`` int64; -1 where the class is unknown.
         embeddings: ``(N, D)`` float32 appearance vectors, or None.
@@ -90,28 +142,13 @@ class Detections:
             embeddings: ``(N, D)``, or None.
 
         Raises:
-            InputError: a wrong shape, NaN or infinity, a negative width or height.
+            InputError: no numbers, a wrong shape, NaN or infinity, a coordinate or class beyond
+                2^53, a class that is not whole, a negative width or height.
         """
-        try:
-            xyxy = np.asarray(boxes, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"boxes are not numbers of shape (N, 4): {error}") from error
-        if xyxy.size == 0:
-            xyxy = xyxy.reshape(0, 4)
-        if xyxy.ndim != 2 or xyxy.shape[1] != 4:
-            raise InputError(f"boxes have shape {xyxy.shape}, expected (N, 4) xyxy")
+        xyxy = _four_columns(boxes, "xyxy")
         rows = len(xyxy)
-        score = _column(scores, rows, np.float64, 1.0, "scores")
-        label = _column(classes, rows, np.int64, -1, "classes")
-        feature = None
-        if embeddings is not None:
-            feature = np.asarray(embeddings, dtype=np.float32)
-            if feature.size == 0 and rows == 0:
-                feature = feature.reshape(0, feature.shape[-1] if feature.ndim == 2 else 0)
-            if feature.ndim != 2 or len(feature) != rows:
-                raise InputError(
-                    f"embeddings have shape {feature.shape}, expected ({rows}, D): one per box"
-                )
+        score, label = _scores(scores, rows), _classes(classes, rows)
+        feature = None if embeddings is None else _features(embeddings, rows)
         _check_values(xyxy, score, feature)
         return cls(xyxy, score, label, feature)
 
@@ -124,8 +161,10 @@ class Detections:
         embeddings: npt.ArrayLike | None = None,
     ) -> Detections:
         """As :meth:`of`, from boxes given as left, top, width, height."""
-        boxes = np.asarray(tlwh, dtype=np.float64).reshape(-1, 4)
-        return cls.of(xyxy_from_tlwh(boxes), scores, classes, embeddings)
+        boxes = _four_columns(tlwh, "left, top, width, height")
+        with np.errstate(over="ignore", invalid="ignore"):  # told below, as infinite
+            xyxy = xyxy_from_tlwh(boxes)
+        return cls.of(xyxy, scores, classes, embeddings)
 
     @classmethod
     def empty(cls) -> Detections:
@@ -138,7 +177,7 @@ def _check_values(boxes: FloatArray, scores: FloatArray, embeddings: FloatArray 
     if not len(boxes):
         return
     # One reduction decides the usual case; the row is looked for only when something is wrong.
-    good = np.isfinite(boxes.sum()) and np.isfinite(scores.sum())
+    good = np.abs(boxes).max() < LARGEST and np.isfinite(scores.sum())
     good = good and (boxes[:, 2:] >= boxes[:, :2]).all()
     good = good and (embeddings is None or np.isfinite(embeddings.sum()))
     if good:
@@ -146,6 +185,10 @@ def _check_values(boxes: FloatArray, scores: FloatArray, embeddings: FloatArray 
     for row in range(len(boxes)):
         if not np.isfinite(boxes[row]).all():
             raise InputError(f"box {row} is not finite: {boxes[row].tolist()}")
+        if np.abs(boxes[row]).max() >= LARGEST:
+            raise InputError(
+                f"box {row} is far too large: {boxes[row].tolist()}, expected below {LARGEST:.0e}"
+            )
         if (boxes[row, 2:] < boxes[row, :2]).any():
             raise InputError(
                 f"box {row} has a negative width or height: {boxes[row].tolist()} (expected xyxy)"

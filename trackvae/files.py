@@ -18,20 +18,20 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     file as it was and removes the temporary one. The suffix is kept, for writers that look at it.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: the folder cannot be written, or the file cannot take its place. What the
+            block itself raises passes through.
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
-    try:
+    with write_errors(target):
         if target.is_dir():
             raise InputError(f"{target}: cannot be written, it is a folder")
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(target)
+        temporary = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
         temporary.touch()
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror or error})") from error
     try:
         yield temporary
-        os.replace(temporary, target)
+        with write_errors(target):
+            os.replace(temporary, target)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
@@ -39,6 +39,36 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write ``text`` to ``path`` (UTF-8), whole or not at all."""
-    with atomic_path(path) as temporary:
+    """Write ``text`` to ``path`` (UTF-8), whole or not at all.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    with atomic_path(path) as temporary, write_errors(path):
         temporary.write_text(text, encoding="utf-8")
+
+
+def make_parent(path: Path) -> None:
+    """Make the folder that ``path`` is to lie in.
+
+    Raises:
+        InputError: a part of the path is no folder.
+        OSError: the system does not let us.
+    """
+    for folder in path.parents:
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{path}: cannot be written ({folder} is not a folder)")
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def write_errors(path: str | Path) -> Iterator[None]:
+    """Turn the system's complaint about writing ``path`` into one line.
+
+    Raises:
+        InputError: in place of any OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error

@@ -72,12 +72,27 @@ def test_benchmark_flag(folders) -> None:
         _run(*folders, "--benchmark", "MOT17")
 
 
+@pytest.mark.parametrize("flag", ["--json", "--csv", "--events"])
 @pytest.mark.parametrize("place", ["file.txt/e.json", "folder"])
-def test_unwritable_output(folders, tmp_path: Path, place: str) -> None:
+def test_unwritable_output_is_told_before_scoring(
+    folders, tmp_path: Path, capsys, flag: str, place: str
+) -> None:
     (tmp_path / "file.txt").write_text("", encoding="utf-8")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(InputError, match=place):
-        _run(*folders, "--json", str(tmp_path / place))
+    with pytest.raises(InputError, match=f"{place}: cannot be written"):
+        _run(*folders, flag, str(tmp_path / place))
+    assert capsys.readouterr().out == ""
+
+
+def test_a_reader_that_leaves_is_no_failure(folders) -> None:
+    command_line = [sys.executable, "-m", "tools.cli", "eval", *folders]
+    process = subprocess.Popen(command_line, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    errors = process.stderr.read().decode()
+    assert process.wait() == 0
+    assert errors == "warning: no results for B; left out of the scores\n"
 
 
 def test_benchmark_compares_with_trackeval(folders, tmp_path: Path, capsys) -> None:
@@ -99,10 +114,10 @@ def test_imports_only_what_it_needs(folders) -> None:
         "from tools.evaluate import Evaluate\n"
         "early = {'trackeval', 'scipy', 'rich'} & set(sys.modules)\n"
         "tyro.cli(Evaluate).run()\n"
-        "late = {'torch', 'pandas', 'motmetrics', 'matplotlib', 'cv2'} & set(sys.modules)\n"
+        "late = {'torch', 'pandas', 'motmetrics', 'matplotlib', 'cv2', 'av'} & set(sys.modules)\n"
         "print('EARLY', sorted(early), 'LATE', sorted(late))\n"
     )
-    command_line = [sys.executable, "-c", code, *folders]
+    command_line = [sys.executable, "-c", code, *folders, "--json", f"{folders[1]}/../e.json"]
     done = subprocess.run(command_line, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "EARLY [] LATE []"
 

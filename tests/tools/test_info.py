@@ -60,6 +60,8 @@ def test_every_problem_of_a_text_file_has_its_line(tmp_path: Path) -> None:
         "4,2,ten,10,20,30,1",  # 10 no numbers
         "5,1,10,10",  # 11 ragged
         "4,2,10,10,20,inf,1",  # 12 not finite
+        "1000000000,1,10,10,20,30,1",  # 13 a slip
+        "4,2.5,10,10,20,30,1",  # 14 half an id
     )
     report = check_boxes(path, size=(640, 480), length=10)
     assert set(report.problems) == {
@@ -67,6 +69,8 @@ def test_every_problem_of_a_text_file_has_its_line(tmp_path: Path) -> None:
         f"{path}:11: not 7 columns as the lines before",
         f"{path}:5: not a finite number, or far too large; also in lines 12",
         f"{path}:6: no frame number from 1 on",
+        f"{path}:13: frame number above 2000000",
+        f"{path}:14: id or class is not a whole number",
         f"{path}:2: negative width or height",
         f"{path}:9: box without area",
         f"{path}:4: id twice in a frame",
@@ -74,6 +78,31 @@ def test_every_problem_of_a_text_file_has_its_line(tmp_path: Path) -> None:
         f"{path}:8: frame after the last, 10",
     }
     assert report.boxes == 5
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("0,-1,10,10,20,30,1", "no frame number from 1 on"),
+        ("2,-1,abc,10,20,30,1", "not numbers"),
+        ("2,-1,10,10,-20,30,1", "negative width or height"),
+        ("2,-1,10,10,nan,30,1", "not a finite number, or far too large"),
+        ("2,-1.5,10,10,20,30,1", "id or class is not a whole number"),
+        ("2,-1,10,10", "not 7 columns as the lines before"),
+        ("1000000000,-1,10,10,20,30,1", "frame number above 2000000"),
+    ],
+)
+@pytest.mark.parametrize("good", [True, False])
+def test_a_bad_line_is_told_once_and_is_no_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, says: str, good: bool
+) -> None:
+    path = make_sequence(tmp_path / "a", 3, images=False)
+    det = write(path / "det" / "det.txt", *["1,-1,10,10,20,30,1"] * good, line)
+    says = "not 6 to 10 columns" if not good and "columns" in says else says
+    for source in (path, det):
+        out = shown(capsys, source)
+        assert "1 problem found:" in out
+        assert out.endswith(f"{det}:{1 + good}: {says}")
 
 
 def test_detections_may_repeat_no_box_and_go_by_frame(tmp_path: Path) -> None:
@@ -115,6 +144,10 @@ def test_missing_images_and_a_wrong_seqinfo_are_problems(
     out = shown(capsys, path)
     assert "000004.png: missing image, 2 in all (also 000006.png)" in out
     assert "seqinfo.ini: 640 x 480, but the first frame is 96 x 64" in out
+    assert "2 problems found" in out  # and no frame of det.txt comes "after the last, 7"
+    (path / "seqinfo.ini").unlink()
+    assert "1 problem found" in shown(capsys, path)
+    (path / "seqinfo.ini").write_text("[Sequence]\nseqLength=9\n")
     make_images(path / "img1", [f"{n:06d}.png" for n in range(1, 13)])
     assert "seqLength is 9, but there are 12 images" in shown(capsys, path)
 
@@ -144,11 +177,28 @@ def test_decoding_finds_broken_images_and_videos(
     assert "broken off after frame" in shown(capsys, video, decode=True)
 
 
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_video_that_breaks_off_is_told_without_decoding(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], inside: bool
+) -> None:
+    source = make_sequence(tmp_path / "a", 20, images=False) if inside else tmp_path / "v.avi"
+    video = make_video(source / "a.avi" if inside else source, 20, codec="mjpeg")
+    assert "no problems found" in shown(capsys, source)
+    video.write_bytes(video.read_bytes()[:-700])
+    told = f"{video}: broken off: its header promises 700 bytes more"
+    assert f"1 problem found: {told}" in shown(capsys, source)
+    assert "1 problem found" in shown(capsys, source, decode=True)  # told by either, not by both
+    mp4 = make_video(tmp_path / "w.mp4", 20)
+    mp4.write_bytes(mp4.read_bytes().partition(b"moov")[0])
+    with pytest.raises(InputError, match="broken off before its index was written"):
+        Info(str(mp4)).run()
+
+
 def test_text_files_on_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = write(tmp_path / "r.txt", *[f"{n},1,0,0,5,5,1,-1,-1,-1" for n in range(1, 4)])
     assert "3 boxes in 3 frames" in shown(capsys, results)
     empty = write(tmp_path / "e.txt")
-    assert "holds no boxes" in shown(capsys, empty, code=1)
+    assert "holds no boxes" in shown(capsys, empty)
 
 
 def test_folder_of_many_is_a_table_with_every_problem_below(

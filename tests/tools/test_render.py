@@ -23,6 +23,7 @@ def results(tmp_path):
         name="speed",
         title="Speed",
         rows=[{"tracker": "sort", "frames/s": 1234.5}, {"tracker": "other", "frames/s": None}],
+        peers=[{"peer": {"name": "them"}, "equal": True}],
         config={},
         packages=("numpy", "no-such-package"),
         wall_seconds=1.0,
@@ -36,6 +37,12 @@ def test_a_table_is_made_of_the_results(results):
     assert made[2:6] == ["| tracker | fps |", "| --- | ---: |", "| sort | 1,234 |", "| other | – |"]
     assert "results/speed.json" in made[7]
     assert made[-1] == "after"
+
+
+def test_a_column_may_lie_deeper_and_rows_elsewhere(results):
+    document = DOCUMENT.replace("speed |", "speed/peers |")
+    document = document.replace("tracker, frames/s as fps", "peer.name as who, equal")
+    assert "| who | equal |\n| --- | --- |\n| them | yes |" in render.rendered(document, results)
 
 
 def test_rendering_again_changes_nothing(results):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -328,6 +329,59 @@ def test_a_written_scene_reads_back(tmp_path: Path) -> None:
     scene.write(folder, images="none", overwrite=True)
     assert not (folder / "img1").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["MADE-01"]  # nothing temporary stays
+
+
+@pytest.mark.parametrize(
+    "stranger",
+    ["notes.txt", "img1/family.jpg", "det/yolo.txt", "gt/old/gt.txt", "weights/a.pt", "other.mp4"],
+)
+def test_overwriting_a_scene_takes_nothing_else_with_it(tmp_path: Path, stranger: str) -> None:
+    scene, folder = Scene(replace(SMALL, frames=2)), tmp_path / "MADE"
+    for images in ("png", "mp4", "jpg"):
+        scene.write(folder, images=images, overwrite=True)
+    (folder / ".DS_Store").write_text("left by a Mac")
+    scene.write(folder, images="none", overwrite=True)
+    path = folder / stranger
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.write_text("dear to somebody")
+    named = folder / Path(stranger).parts[0] if "weights" in stranger else path
+    named = named.parent if "old" in stranger else named
+    with pytest.raises(InputError) as caught:
+        scene.write(folder, overwrite=True)
+    assert str(caught.value).startswith(f"{named}: not of a made scene")
+    assert path.read_text() == "dear to somebody"
+    assert [p.name for p in tmp_path.iterdir()] == ["MADE"]
+
+
+def test_a_sequence_that_we_did_not_make_is_never_overwritten(tmp_path: Path) -> None:
+    scene, folder = Scene(replace(SMALL, frames=2)), tmp_path / "MOT16-09"
+    scene.write(folder, images="none")
+    ini = folder / "seqinfo.ini"
+    ini.write_text(ini.read_text().replace("maker=trackvae\n", ""))
+    with pytest.raises(InputError, match=r"MOT16-09: not overwritten.*maker=trackvae"):
+        scene.write(folder, overwrite=True)
+    (tmp_path / "link").symlink_to(folder / "gt")
+    with pytest.raises(InputError, match=r"link.gt\.txt: not of a made scene"):
+        scene.write(tmp_path / "link", overwrite=True)
+
+
+def test_a_swap_that_fails_leaves_the_old_scene(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, folder = Scene(replace(SMALL, frames=2)), tmp_path / "MADE"
+    scene.write(folder, images="png")
+    rename = os.replace
+
+    def fail(source: Path, target: Path) -> None:
+        if source.is_dir() and source.suffix == ".part":
+            raise OSError(28, "No space left on device")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(InputError, match=r"cannot be written \(No space left on device\)"):
+        scene.write(folder, images="none", overwrite=True)
+    assert (folder / "img1" / "000002.png").is_file()
+    assert [p.name for p in tmp_path.iterdir()] == ["MADE"]
 
 
 def test_a_scene_as_a_video_has_its_frames(tmp_path: Path) -> None:

@@ -6,15 +6,14 @@ import datetime
 import gc
 import json
 import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from tools.results import machine, versions
 from trackvae.files import write_text
 
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -34,22 +33,6 @@ def use_one_thread(module: str) -> None:
         command = [sys.executable, "-m", module, *sys.argv[1:]]
         sys.stdout.flush()
         os.execve(sys.executable, command, one_thread_environment())
-
-
-def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Versions of Python and of the packages that are installed."""
-    found = {"python": platform.python_version()}
-    for name in packages:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
-def machine() -> str:
-    """The machine in words, without its name."""
-    return f"{os.cpu_count()} cores, {platform.machine().replace('_', '-')} CPU"
 
 
 def load_average() -> float | None:

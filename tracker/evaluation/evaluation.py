@@ -11,10 +11,8 @@ from tracker.evaluation.events import Events, events_of
 from tracker.evaluation.inputs import Pair, Source, describe, find_pairs, listed, load
 from tracker.evaluation.metrics import RawScores, Scores, combine, measure, scores
 from tracker.evaluation.preprocess import PEDESTRIAN, ScoredSequence, distractor_classes, prepare
-from tracker.io.mot import BoxTable
+from tracker.io.mot import MOST_FRAMES, BoxTable
 from trackvae.errors import InputError
-
-_MOST_FRAMES = 2_000_000  # 18 hours at 30 frames a second; more is a misread number
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 
@@ -126,8 +124,8 @@ def _length(pair: Pair, gt: BoxTable, results: BoxTable) -> int:
     """The number of frames; checks that both tables keep to it."""
     stated = pair.length()
     length = max(gt.last_frame, results.last_frame) if stated is None else stated
-    if length > _MOST_FRAMES:
-        raise InputError(f"{pair.name}: {length} frames; at most {_MOST_FRAMES} can be scored")
+    if length > MOST_FRAMES:
+        raise InputError(f"{pair.name}: {length} frames; at most {MOST_FRAMES} can be scored")
     if stated is None:
         return length
     for boxes, table, what in ((pair.gt, gt, "ground truth"), (pair.results, results, "results")):

@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tracker.io.mot import SequenceInfo, read_seqinfo
+from tracker.detections import LARGEST
+from tracker.io.broken_off import missing_bytes
+from tracker.io.mot import CLASS_COLUMNS, MOST_FRAMES, SequenceInfo, read_seqinfo
 from tracker.io.sources import (
     Source,
     is_sequence,
@@ -21,16 +23,16 @@ from tracker.io.sources import (
     open_frames,
     open_sequence,
     sequence_images,
+    sequence_video,
 )
 from trackvae.arrays import BoolArray, FloatArray, IntArray
 from trackvae.errors import InputError
 
 _SHOWN = 3  # places named of each problem; the others are counted
-_LARGEST = 2.0**53  # what the reader takes
 _LAYOUTS = {
     6: "6 columns: frame, id, box",
     7: "7 columns: frame, id, box, score",
-    8: "8 columns: no class, no visibility is read",
+    8: "8 columns: with class, no visibility",
     9: "9 columns: MOT16/17/20 ground truth, with class and visibility",
     10: "10 columns: MOT15, detections or results; without a class",
 }
@@ -103,20 +105,22 @@ def check_source(source: str | Path | int, *, decode: bool = False) -> SourceRep
     path = Path(str(source))
     if isinstance(source, int) or not is_sequence(path):
         opened = open_frames(source)
-        return SourceReport(opened, problems=_check_decoding(opened) if decode else ())
+        video = opened.path if opened.kind == "video" else None
+        return SourceReport(opened, problems=_check_pictures(opened, video, decode))
     try:
         opened = open_sequence(path, check_images=False)
-        problems = _check_files(path, opened)
+        problems, length = _check_files(path, opened)
     except InputError as error:
         return _only_text(path, error)
     info = opened.info
     size = (info.width, info.height)
     reports = [
-        check_boxes(file, size=size, length=info.length, identities=identities) if file else None
+        check_boxes(file, size=size, length=length, identities=identities) if file else None
         for file, identities in ((opened.detections_path, False), (opened.ground_truth_path, True))
     ]
-    if decode and not problems:
-        problems += _check_decoding(opened)
+    if not problems and opened.has_images:
+        folder = sequence_images(path, info)
+        problems = _check_pictures(opened, None if folder else sequence_video(path), decode)
     return SourceReport(opened, reports[0], reports[1], problems)
 
 
@@ -124,31 +128,31 @@ def _only_text(path: Path, error: InputError) -> SourceReport:
     """The report on a sequence whose frames cannot be opened; raises if it has nothing else."""
     files = [path / name / f"{name}.txt" for name in ("det", "gt")]
     reports = [check_boxes(f, identities=f.stem == "gt") if f.is_file() else None for f in files]
-    if not any(report and report.boxes for report in reports):
+    if not any(reports):
         raise error
-    return SourceReport(None, reports[0], reports[1], (str(error),))
+    # Where a text file alone is to blame, its own report has it, and all the others like it.
+    told = any(r and r.problems and str(error).startswith(f"{r.path}:") for r in reports)
+    return SourceReport(None, reports[0], reports[1], () if told else (str(error),))
 
 
-def _check_files(path: Path, found: Source) -> tuple[str, ...]:
-    """Images that are missing, and where ``seqinfo.ini`` says other than the files."""
+def _check_files(path: Path, found: Source) -> tuple[tuple[str, ...], int | None]:
+    """Missing images, and where ``seqinfo.ini`` says other than the files; the true length."""
     ini = path / "seqinfo.ini"
     said = read_seqinfo(ini) if ini.is_file() else SequenceInfo("")
     images = sequence_images(path, said)
+    missing = missing_images(images, said.length) if images else []
     problems = []
-    if images:
-        missing = missing_images(images, said.length)
-        if missing:
-            problems.append(_missing(missing))
-        if said.length and not missing and len(images) != said.length:
-            problems.append(
-                f"{ini}: seqLength is {said.length}, but there are {len(images)} images"
-            )
+    if missing:
+        problems.append(_missing(missing))
+    if images and said.length and not missing and len(images) != said.length:
+        problems.append(f"{ini}: seqLength is {said.length}, but there are {len(images)} images")
     size = (found.info.width, found.info.height)
     if said.width and said.height and found.has_images and size != (said.width, said.height):
         problems.append(
             f"{ini}: {said.width} x {said.height}, but the first frame is {size[0]} x {size[1]}"
         )
-    return tuple(problems)
+    counted = len(images) + len(missing) if images else found.info.length
+    return tuple(problems), said.length or counted
 
 
 def _missing(images: list[Path]) -> str:
@@ -156,6 +160,15 @@ def _missing(images: list[Path]) -> str:
     names = ", ".join(image.name for image in images[1:_SHOWN])
     others = f" (also {names}" + (", ...)" if len(images) > _SHOWN else ")") if names else ""
     return f"{images[0]}: missing image, {len(images)} in all{others}"
+
+
+def _check_pictures(source: Source, video: Path | None, decode: bool) -> tuple[str, ...]:
+    """What decoding finds, where that is asked for; and whether a video is all there."""
+    problems = _check_decoding(source) if decode else ()
+    missing = missing_bytes(video) if video and not problems else 0
+    if missing:
+        problems = (f"{video}: broken off: its header promises {missing} bytes more",)
+    return problems
 
 
 def _check_decoding(source: Source) -> tuple[str, ...]:
@@ -199,12 +212,19 @@ def check_boxes(
         InputError: the file cannot be read at all.
     """
     scan = _scan(path)
-    small = np.abs(scan.values[:, :6]) < _LARGEST
+    small = np.abs(scan.values[:, :6]) < LARGEST
     finite = np.asarray(np.isfinite(scan.values).all(axis=1) & small.all(axis=1))
     scan.report(~finite, "not a finite number, or far too large")
     scan.keep(finite)
     v = scan.values
     scan.report((v[:, 0] < 1) | (v[:, 0] != np.floor(v[:, 0])), "no frame number from 1 on")
+    scan.report(v[:, 0] > MOST_FRAMES, f"frame number above {MOST_FRAMES}")
+    scan.keep((v[:, 0] >= 1) & (v[:, 0] <= MOST_FRAMES) & (v[:, 0] == np.floor(v[:, 0])))
+    v = scan.values
+    whole = np.asarray(v[:, 1] == np.floor(v[:, 1]))
+    if v.shape[1] in CLASS_COLUMNS:
+        whole &= (v[:, 7] == np.floor(v[:, 7])) & (np.abs(v[:, 7]) < LARGEST)
+    scan.report(~whole, "id or class is not a whole number")
     scan.report((v[:, 4:6] < 0).any(axis=1), "negative width or height")
     scan.report((v[:, 4:6] == 0).any(axis=1), "box without area")
     if identities:  # files with ids are often sorted by id, and may be
@@ -222,7 +242,7 @@ def check_boxes(
         )
     if length:
         scan.report(v[:, 0] > length, f"frame after the last, {length}")
-    scan.keep((v[:, 0] >= 1) & (v[:, 4:6] >= 0).all(axis=1))
+    scan.keep(whole & (v[:, 4:6] >= 0).all(axis=1))
     return _summary(scan, identities, length)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import configparser
 import io
 import warnings
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,13 +21,14 @@ import numpy as np
 import numpy.typing as npt
 
 from tracker.boxes import tlwh_from_xyxy, xyxy_from_tlwh
-from tracker.detections import Detections, Tracks
+from tracker.detections import LARGEST, Detections, Tracks
 from trackvae.arrays import BoolArray, FloatArray, IntArray
 from trackvae.errors import InputError
 from trackvae.files import write_text
 
-_MIN_COLUMNS, _MAX_COLUMNS, _CLASS_COLUMNS = 6, 10, 9
-_LARGEST = 2.0**53  # integers beyond are not exact in float64
+_MIN_COLUMNS, _MAX_COLUMNS = 6, 10
+CLASS_COLUMNS = (8, 9)  # counts of columns with a class; with the last there is a visibility too
+MOST_FRAMES = 2_000_000  # 18 hours at 30 frames a second; more is a misread number
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,18 +162,37 @@ def read_boxes(path: str | Path, *, unique_ids: bool = False) -> BoxTable:
         return BoxTable.empty()
     _check_rows(path, values)
     columns = values.shape[1]
-    has_class = 8 <= columns <= _CLASS_COLUMNS
+    has_class = columns in CLASS_COLUMNS
     table = BoxTable.of(
         frames=values[:, 0].astype(np.int64),
         ids=values[:, 1].astype(np.int64),
         boxes=xyxy_from_tlwh(values[:, 2:6]),
         scores=values[:, 6] if columns > 6 else None,
         classes=values[:, 7].astype(np.int64) if has_class else None,
-        visibility=values[:, 8] if columns == _CLASS_COLUMNS else None,
+        visibility=values[:, 8] if columns == CLASS_COLUMNS[-1] else None,
     )
     if unique_ids:
         _check_unique(path, values)
     return table
+
+
+def read_length(path: str | Path) -> int:
+    """The last frame of a MOT text file: how long a sequence is of which nothing else is known.
+
+    Raises:
+        InputError: as :func:`read_boxes`; or a frame number beyond ``MOST_FRAMES``, which would
+            make a sequence without end of what is a slip.
+    """
+    path = Path(path)
+    values = _read_numbers(path)
+    if not len(values):
+        return 0
+    _check_rows(path, values)
+    row = int(np.argmax(values[:, 0]))
+    last = int(values[row, 0])
+    if last > MOST_FRAMES:
+        _raise_at(path, row, f"frame is {last}; a sequence has at most {MOST_FRAMES}")
+    return last
 
 
 def _read_numbers(path: Path) -> FloatArray:
@@ -241,14 +262,14 @@ def _raise_at(path: Path, row: int, problem: str) -> None:
 def _check_rows(path: Path, values: FloatArray) -> None:
     """Raise for the first row that cannot be a box, naming its line."""
     usable = np.isfinite(values)
-    usable[:, :6] &= np.abs(values[:, :6]) < _LARGEST  # a right edge must not overflow
+    usable[:, :6] &= np.abs(values[:, :6]) < LARGEST  # a right edge must not overflow
     finite = np.asarray(usable.all(axis=1))
     used = np.where(finite[:, None], values, 0.0)
-    whole = np.abs(used[:, :2]) < _LARGEST
+    whole = np.abs(used[:, :2]) < LARGEST
     whole &= used[:, :2] == np.floor(used[:, :2])
-    if 8 <= values.shape[1] <= _CLASS_COLUMNS:
+    if values.shape[1] in CLASS_COLUMNS:
         whole[:, 1] &= used[:, 7] == np.floor(used[:, 7])
-        whole[:, 1] &= np.abs(used[:, 7]) < _LARGEST
+        whole[:, 1] &= np.abs(used[:, 7]) < LARGEST
     sized = np.asarray((used[:, 4:6] >= 0).all(axis=1))
     bad = ~finite | ~whole.all(axis=1) | (used[:, 0] < 1) | ~sized
     if not bad.any():
@@ -257,7 +278,7 @@ def _check_rows(path: Path, values: FloatArray) -> None:
     frame, tlwh = values[row, 0], values[row, 2:6].tolist()
     if not finite[row]:
         column = int(np.argmax(~usable[row])) + 1
-        expected = "a finite number" if column > 6 else f"a finite number below {_LARGEST:.0e}"
+        expected = "a finite number" if column > 6 else f"a finite number below {LARGEST:.0e}"
         problem = f"column {column} is {values[row, column - 1]}, expected {expected}"
     elif not whole[row, 0]:
         problem = f"frame is {frame}, expected a whole number"
@@ -291,13 +312,7 @@ def read_npz(path: str | Path) -> BoxTable:
         InputError: not an ``.npz``, an array is missing, or lengths differ.
     """
     path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except Exception as error:  # numpy raises many kinds for a broken archive
-        raise InputError(f"{path}: not a readable .npz ({error})") from error
+    arrays = _read_archive(path)
     missing = {"frame", "tlwh"} - set(arrays)
     if missing:
         raise InputError(
@@ -322,6 +337,27 @@ def read_npz(path: str | Path) -> BoxTable:
     )
 
 
+def _read_archive(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of an ``.npz`` by name."""
+    try:
+        with path.open("rb") as file:
+            # numpy takes what is no archive for a pickle, and would have the user allow that.
+            if not zipfile.is_zipfile(file):
+                raise InputError(f"{path}: not a readable .npz; numpy.savez writes one")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except InputError:
+        raise
+    except Exception as error:  # numpy raises many kinds for a broken archive
+        reason = getattr(error, "strerror", None) or error
+        if "pickle" in str(error):
+            reason = "it holds Python objects; expected arrays of numbers"
+        raise InputError(f"{path}: not a readable .npz ({reason})") from error
+
+
 def _check_npz_array(path: Path, name: str, array: npt.NDArray[Any]) -> None:
     """Raise where an array of an ``.npz`` is not what its name says, naming the row."""
     dimensions = 2 if name in ("tlwh", "feature") else 1
@@ -332,10 +368,10 @@ def _check_npz_array(path: Path, name: str, array: npt.NDArray[Any]) -> None:
         )
     bad = ~np.isfinite(array)
     if name in ("frame", "class"):
-        bad |= (array != np.floor(array)) | (np.abs(array) >= _LARGEST)
+        bad |= (array != np.floor(array)) | (np.abs(array) >= LARGEST)
         bad |= (array < 1) & (name == "frame")
     elif name == "tlwh":
-        bad |= np.abs(array) >= _LARGEST
+        bad |= np.abs(array) >= LARGEST
         bad[:, 2:] |= array[:, 2:] < 0
     if bad.any():
         row = int(np.argmax(bad.any(axis=1) if bad.ndim == 2 else bad))
@@ -400,8 +436,10 @@ def read_seqinfo(path: str | Path) -> SequenceInfo:
                 numbers[field] = float(value)
             except ValueError:
                 raise InputError(f"{path}: {entry} is {value!r}, expected a number") from None
-            if not 0 < numbers[field] < _LARGEST:
+            if not 0 < numbers[field] < LARGEST:
                 raise InputError(f"{path}: {entry} is {value}, expected a positive number")
+            if field == "length" and numbers[field] > MOST_FRAMES:
+                raise InputError(f"{path}: {entry} is {value}, expected at most {MOST_FRAMES}")
     return replace(
         info,
         length=int(numbers["length"]) if "length" in numbers else None,
@@ -421,8 +459,8 @@ _SEQINFO_NUMBERS = {
 }
 
 
-def write_seqinfo(path: str | Path, info: SequenceInfo) -> None:
-    """Write ``seqinfo.ini`` in MOTChallenge's form."""
+def write_seqinfo(path: str | Path, info: SequenceInfo, *, maker: str = "") -> None:
+    """Write ``seqinfo.ini`` in MOTChallenge's form; ``maker`` adds an entry for who made it."""
     lines = ["[Sequence]", f"name={info.name}", f"imDir={info.image_dir}"]
     lines.append(f"frameRate={info.frame_rate:g}")
     if info.length is not None:
@@ -430,4 +468,6 @@ def write_seqinfo(path: str | Path, info: SequenceInfo) -> None:
     if info.width and info.height:
         lines += [f"imWidth={info.width}", f"imHeight={info.height}"]
     lines.append(f"imExt={info.image_ext}")
+    if maker:
+        lines.append(f"maker={maker}")
     write_text(path, "\n".join(lines) + "\n")

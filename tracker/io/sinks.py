@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from tracker.boxes import tlwh_from_xyxy
 from tracker.detections import Frame, Tracks
 from tracker.io.mot import format_tracks
 from trackvae.errors import InputError
-from trackvae.files import atomic_path
+from trackvae.files import atomic_path, make_parent, write_errors
 
 
 class Sink(Protocol):
@@ -44,19 +45,16 @@ def check_writable(path: str | Path) -> Path:
     Raises:
         InputError: the folder cannot be made or written, or ``path`` is no ordinary file.
     """
-    target = Path(path)
-    try:
-        target = target.resolve()  # of a link, the file behind it is replaced, not the link
+    with write_errors(path):
+        target = Path(path).resolve()  # of a link, the file behind it is replaced, not the link
         if target.is_dir():
             raise InputError(f"{path}: cannot be written, it is a folder")
         if target.exists() and not target.is_file():
             raise InputError(f"{path}: cannot be written, it is not an ordinary file")
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(target)
         probe = target.with_name(f".{target.stem}.{os.getpid()}.probe")
         probe.touch()
         probe.unlink()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
     return target
 
 
@@ -80,7 +78,7 @@ class _BlockFile:
             InputError: the disk is full, or the file went away; the blocks before stay valid.
         """
         block = text.encode()
-        try:
+        with write_errors(self._path):
             if self._file is None:
                 with atomic_path(self._path) as temporary:
                     temporary.write_bytes(block)
@@ -88,23 +86,29 @@ class _BlockFile:
             elif os.write(self._file, block) != len(block):
                 os.ftruncate(self._file, self._length)
                 raise InputError(f"{self._path}: the disk is full; {self._length} bytes written")
-        except OSError as error:
-            raise InputError(f"{self._path}: cannot be written ({error.strerror})") from error
         self._length += len(block)
+
+    @property
+    def begun(self) -> bool:
+        """Whether there was a block."""
+        return self._file is not None
 
     def close(self) -> None:
         if self._file is not None:
-            os.close(self._file)
-            self._file = None
+            file, self._file = self._file, None
+            with write_errors(self._path):
+                os.close(file)
 
 
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows would turn \n into \r\n
 
 
-class MotTextSink:
-    """Results in MOT's text form, ten columns (:func:`tracker.io.mot.format_tracks`).
+class _TextSink(ABC):
+    """A text file of blocks, one a frame.
 
-    The file is made at the first frame; from then on it is a valid result after every frame.
+    The file is made at the first frame; from then on it is a valid result after every frame. A
+    run that ends well without a frame leaves an empty file, not the result of an earlier run; one
+    that fails before its first frame leaves what was there.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -114,28 +118,59 @@ class MotTextSink:
             InputError: it cannot.
         """
         self._file = _BlockFile(path)
+        self._closed = False
+
+    @abstractmethod
+    def _block(self, frame: Frame, tracks: Tracks) -> str:
+        """The frame's lines."""
 
     def write(self, frame: Frame, tracks: Tracks) -> None:
-        """Append the frame's lines; a frame without tracks has none.
+        """Append the frame's lines.
 
         Raises:
             InputError: the disk is full.
+            ValueError: the sink is closed.
         """
-        self._file.append(format_tracks(frame.index, tracks))
+        if self._closed:  # the file would be begun anew
+            raise ValueError("write to a closed sink")
+        self._file.append(self._block(frame, tracks))
 
     def close(self) -> None:
-        """Finish the file."""
-        self._file.close()
+        """Finish the file.
 
-    def __enter__(self) -> MotTextSink:
+        Raises:
+            InputError: the system reports only now that it could not write.
+        """
+        self._finish(well=True)
+
+    def _finish(self, well: bool) -> None:
+        if not self._closed:
+            self._closed = True
+            try:
+                if well and not self._file.begun:
+                    self._file.append("")
+            finally:
+                self._file.close()
+
+    def __enter__(self) -> Sink:
         """The sink itself."""
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, *raised: object) -> None:
+        self._finish(well=not any(raised))
 
 
-class JsonLinesSink:
+class MotTextSink(_TextSink):
+    """Results in MOT's text form, ten columns (:func:`tracker.io.mot.format_tracks`).
+
+    A frame without tracks has no line.
+    """
+
+    def _block(self, frame: Frame, tracks: Tracks) -> str:
+        return format_tracks(frame.index, tracks)
+
+
+class JsonLinesSink(_TextSink):
     """One JSON object a frame, one a line.
 
     The form, broken here for the page::
@@ -148,20 +183,7 @@ class JsonLinesSink:
     motion alone. A frame without tracks has a line with an empty list.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        """Check that ``path`` can be written; what is there stays until the first frame.
-
-        Raises:
-            InputError: it cannot.
-        """
-        self._file = _BlockFile(path)
-
-    def write(self, frame: Frame, tracks: Tracks) -> None:
-        """Append the frame's line.
-
-        Raises:
-            InputError: the disk is full.
-        """
+    def _block(self, frame: Frame, tracks: Tracks) -> str:
         columns = zip(
             tracks.ids.tolist(),
             tlwh_from_xyxy(tracks.boxes).round(3).tolist(),
@@ -181,15 +203,4 @@ class JsonLinesSink:
             for identity, tlwh, score, label, row in columns
         ]
         line = {"frame": frame.index, "timestamp": round(frame.timestamp, 6), "tracks": rows}
-        self._file.append(json.dumps(line, allow_nan=False, separators=(",", ":")) + "\n")
-
-    def close(self) -> None:
-        """Finish the file."""
-        self._file.close()
-
-    def __enter__(self) -> JsonLinesSink:
-        """The sink itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        return json.dumps(line, allow_nan=False, separators=(",", ":")) + "\n"

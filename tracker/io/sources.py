@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from tracker.detections import Frame
 from tracker.io.images import IMAGE_SUFFIXES, image_frames, list_images, natural_key, read_image
-from tracker.io.mot import SequenceInfo, read_boxes, read_seqinfo
+from tracker.io.mot import MOST_FRAMES, SequenceInfo, read_length, read_seqinfo
 from tracker.io.prefetch import read_ahead
 from tracker.io.video_source import (
     VIDEO_SUFFIXES,
@@ -247,14 +247,16 @@ def missing_images(images: list[Path], length: int | None) -> list[Path]:
 
     MOTChallenge counts from 000001. Images that run without a gap from another number are taken
     as they are, the first as frame 1, unless there are fewer than ``length``. Names that are not
-    numbers can only be counted (see :func:`open_sequence`).
+    numbers, or too large to be those of frames (dates), can only be counted (see
+    :func:`open_sequence`).
     """
     stems = [image.stem for image in images]
     if not all(stem.isdecimal() for stem in stems):
         return []
     numbers = {int(stem) for stem in stems}
     lowest, highest = min(numbers), max(numbers)
-    if len(numbers) == highest - lowest + 1 and len(numbers) >= (length or 0):
+    whole = len(numbers) == highest - lowest + 1 and len(numbers) >= (length or 0)
+    if whole or highest > MOST_FRAMES:
         return []
     start = min(lowest, 1)
     end = max(start + length - 1 if length else highest, 0)
@@ -329,7 +331,7 @@ def _with_video(source: Source, video: Path) -> Source:
 def _without_images(source: Source) -> Source:
     """The sequence as numbers only, up to its length or the last frame of its text file."""
     file = source.detections_path or source.ground_truth_path
-    length = source.info.length or (read_boxes(file).last_frame if file else 0)
+    length = source.info.length or (read_length(file) if file else 0)
     if not file and not length:
         raise InputError(f"{source.path}: no images, no video, no det/det.txt: nothing to follow")
     rate = source.info.frame_rate or _DEFAULT_RATE

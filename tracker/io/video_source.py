@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tracker.detections import Frame
+from tracker.io.broken_off import missing_bytes
 from trackvae.arrays import Image
 from trackvae.errors import InputError
 
@@ -28,6 +29,7 @@ VIDEO_SUFFIXES = frozenset(f".{name}" for name in _CONTAINERS.split())  # looked
 _DEFAULT_RATE = 30.0
 _HIGHEST_RATE = 1000.0  # containers without a rate of their own report their clock, 90 kHz
 _TIMEOUT_SECONDS = 8.0
+_AVI_TOLERANCE = 0.05  # of the frames that an AVI's header counts, which recorders write ahead
 _BAD_PACKETS_IN_A_ROW = 200  # of a stream: more than a lost key frame explains
 
 
@@ -140,6 +142,7 @@ class VideoReader:
         if self._first is None:
             self.close()
             raise InputError(f"{shown(source)}: holds no frame that can be decoded")
+        self._format: str = self._container.format.name
         self._promised = (self._container.streams.video[0].frames, self._duration())
         self.info = self._probe()
 
@@ -168,6 +171,9 @@ class VideoReader:
     def _duration(self) -> float | None:
         """Seconds of video that the container promises, or None."""
         stream = self._container.streams.video[0]
+        if self._format == "avi" and stream.frames and stream.time_base:
+            # Of a file without its index FFmpeg guesses a duration that the file's size allows.
+            return float(stream.frames * stream.time_base)
         if stream.duration and stream.time_base:
             return float(stream.duration * stream.time_base)
         # Matroska writes it for the file alone. Elsewhere it may be a guess from the bit rate.
@@ -230,10 +236,16 @@ class VideoReader:
         """Raise where the file was damaged, or holds less than its header promises.
 
         A count alone is no proof: a file that repeats frames, or is trimmed by an edit list, has
-        fewer than its header counts and is whole all the same. The time must fall short too.
+        fewer than its header counts and is whole all the same. The time must fall short too; that
+        of an AVI, which is its count, by more than frames that the recorder dropped at the end,
+        unless bytes are missing.
         """
         frames, seconds = self._promised
-        short = seconds is not None and end + 2.5 / self.info.frame_rate < seconds
+        slack = 2.5 / self.info.frame_rate
+        if self._format == "avi" and seconds:
+            cut = missing_bytes(self.source) > 0
+            slack = 0.0 if cut else max(slack, _AVI_TOLERANCE * seconds)
+        short = seconds is not None and end + slack < seconds
         if short and (not frames or frames > self._read):
             promise = f"{frames} frames" if frames else f"{seconds:.1f} s"
             raise InputError(

@@ -218,14 +218,16 @@ class Scene:
             directory: the sequence's folder; its last part is the sequence's name.
             images: ``jpg`` or ``png`` for ``img1/000001.jpg`` ..., ``mp4`` for one H.264 file
                 ``<name>.mp4``, ``none`` for boxes only.
-            overwrite: replace a folder that exists; otherwise only an empty one is taken.
+            overwrite: also replace a made scene that is there; of other folders only an empty
+                one is ever taken.
             progress: called with the frames done and all of them.
 
         Returns:
             The folder.
 
         Raises:
-            InputError: the folder exists and is not empty, or cannot be written.
+            InputError: the folder exists and is not empty, with ``overwrite`` holds anything but
+                a made scene, or cannot be written.
             UsageError: an unknown kind of images.
         """
         return write_sequence(

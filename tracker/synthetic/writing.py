@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import numpy as np
 
 from tracker.io.mot import write_boxes, write_seqinfo
 from trackvae.errors import InputError, UsageError
+from trackvae.files import make_parent, write_errors
 
 if TYPE_CHECKING:
     from tracker.synthetic.scene import Scene
@@ -23,6 +25,14 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 IMAGES = ("jpg", "png", "mp4", "none")
 _JPEG_QUALITY = 92
+
+_MAKER = "trackvae"  # in seqinfo.ini: nobody else's sequence is ever overwritten
+_FOLDERS = {
+    "img1": re.compile(r"\d{6,}\.(jpg|png)"),
+    "det": re.compile(r"det\.txt"),
+    "gt": re.compile(r"gt\.txt"),
+}
+_OF_THE_SYSTEM = (".DS_Store", "Thumbs.db", "desktop.ini")  # left by whoever looks into a folder
 
 
 def write_sequence(
@@ -44,7 +54,7 @@ def write_sequence(
         elif images == "mp4":
             info = replace(info, image_ext=".mp4")
             _write_video(scene, folder / f"{directory.name}.mp4", progress)
-        write_seqinfo(folder / "seqinfo.ini", info)
+        write_seqinfo(folder / "seqinfo.ini", info, maker=_MAKER)
         write_boxes(folder / "gt" / "gt.txt", scene.ground_truth, ground_truth=True)
         write_boxes(folder / "det" / "det.txt", scene.detections)
         if images == "none" and progress is not None:
@@ -55,24 +65,76 @@ def write_sequence(
 @contextmanager
 def _whole_folder(directory: Path, overwrite: bool) -> Iterator[Path]:
     """A temporary folder beside ``directory`` that takes its place when the block succeeds."""
-    if directory.exists() and not directory.is_dir():
-        raise InputError(f"{directory}: is a file; name a folder to write to")
-    if not overwrite and directory.is_dir() and any(directory.iterdir()):
-        raise InputError(f"{directory}: exists and is not empty; name another, or overwrite it")
+    with write_errors(directory):
+        _check_replaceable(directory, overwrite)
+    directory = directory.resolve()  # of a link, the folder behind it is replaced, not the link
     temporary = directory.with_name(f".{directory.name}.{os.getpid()}.part")
-    try:
-        temporary.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(f"{directory}: cannot be written ({error.strerror or error})") from error
-    old = directory.with_name(f".{directory.name}.{os.getpid()}.old")
+    with write_errors(directory):
+        make_parent(directory)
+        temporary.mkdir()
     try:
         yield temporary
-        if directory.exists():
-            os.replace(directory, old)
-        os.replace(temporary, directory)
+        with write_errors(directory):
+            _check_replaceable(directory, overwrite)  # it may have changed in the meantime
+            _swap(temporary, directory)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+
+
+def _swap(new: Path, directory: Path) -> None:
+    """Put ``new`` where ``directory`` is, or is to be; where that fails the old one stays."""
+    old = directory.with_name(f".{directory.name}.{os.getpid()}.old")
+    try:
+        if directory.exists():
+            os.replace(directory, old)
+        os.replace(new, directory)
+    except BaseException:
+        if old.exists() and not directory.exists():
+            os.replace(old, directory)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _check_replaceable(directory: Path, overwrite: bool) -> None:
+    """Raise unless the folder is new, or empty, or with ``overwrite`` a made scene and no more.
+
+    Raises:
+        InputError: names what is in the way.
+        OSError: the folder cannot be read.
+    """
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise InputError(f"{directory}: is a file; name a folder to write to")
+    found = [path for path in directory.iterdir() if path.name not in _OF_THE_SYSTEM]
+    if not found:
+        return
+    if not overwrite:
+        raise InputError(f"{directory}: exists and is not empty; name another, or overwrite it")
+    for stranger in _strangers(directory, found):
+        raise InputError(f"{stranger}: not of a made scene, so its folder is not overwritten")
+    ini = directory / "seqinfo.ini"
+    if not ini.is_file() or f"maker={_MAKER}" not in ini.read_text("utf-8", "replace").split("\n"):
+        raise InputError(
+            f"{directory}: not overwritten, as it is no made scene ({ini.name} does not say "
+            f"maker={_MAKER}); name another folder"
+        )
+
+
+def _strangers(directory: Path, found: list[Path]) -> Iterator[Path]:
+    """What lies in a sequence's folder and is nothing that :func:`write_sequence` makes."""
+    files = ("seqinfo.ini", f"{directory.resolve().name}.mp4")
+    for path in found:
+        expected = _FOLDERS.get(path.name)
+        if expected is None or path.is_symlink() or not path.is_dir():
+            if path.name not in files or path.is_symlink() or not path.is_file():
+                yield path
+            continue
+        for inner in path.iterdir():
+            if inner.name in _OF_THE_SYSTEM:
+                continue
+            if inner.is_dir() or not expected.fullmatch(inner.name):
+                yield inner
 
 
 def _write_images(scene: Scene, folder: Path, ending: str, progress: Progress | None) -> None:

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from tracker.detections import Tracks
 from tracker.io.mot import (
+    MOST_FRAMES,
     BoxTable,
     SequenceInfo,
     format_tracks,
     read_boxes,
+    read_length,
     read_npz,
     read_seqinfo,
     write_boxes,
@@ -277,3 +279,34 @@ def test_real_files_read_whole(real_data: Path, sequence: str, detections: int, 
     folder = real_data / "data" / "mot" / sequence
     assert len(read_boxes(folder / "det" / "det.txt")) == detections
     assert len(read_boxes(folder / "gt" / "gt.txt", unique_ids=True)) == truth
+
+
+def test_what_is_no_npz_is_told_without_a_word_of_pickles(tmp_path: Path) -> None:
+    path = tmp_path / "det.npz"
+    contents = {"text": b"1,-1,1,1,5,5,1\n" * 9, "empty": b"", "cut": b""}
+    np.savez(path, frame=np.arange(50), tlwh=np.zeros((50, 4)))
+    contents["cut"] = path.read_bytes()[:300]
+    np.save(tmp_path / "a.npy", np.zeros(3))
+    contents["array"] = (tmp_path / "a.npy").read_bytes()
+    for content in contents.values():
+        path.write_bytes(content)
+        with pytest.raises(InputError) as caught:
+            read_npz(path)
+        assert str(caught.value) == f"{path}: not a readable .npz; numpy.savez writes one"
+    np.savez(path, frame=np.array([{}], dtype=object), tlwh=np.zeros((1, 4)))
+    with pytest.raises(InputError, match="it holds Python objects; expected arrays of numbers"):
+        read_npz(path)
+    with pytest.raises(InputError, match="Is a directory"):
+        read_npz(tmp_path)
+
+
+def test_the_length_of_a_file_is_its_last_frame_within_reason(tmp_path: Path) -> None:
+    path = tmp_path / "det.txt"
+    path.write_text("")
+    assert read_length(path) == 0
+    path.write_text("7,-1,1,1,5,5,1\n2,-1,1,1,5,5,1\n")
+    assert read_length(path) == 7
+    path.write_text(f"7,-1,1,1,5,5,1\n{MOST_FRAMES + 1},-1,1,1,5,5,1\n")
+    with pytest.raises(InputError, match=r"det\.txt:2: frame is 2000001; a sequence has at most"):
+        read_length(path)
+    assert len(read_boxes(path)) == 2  # of a camera that ran for days

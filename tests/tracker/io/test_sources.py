@@ -5,10 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -24,7 +21,6 @@ from hypothesis import strategies as st
 from tests.tracker.io.media import make_images, make_sequence, make_video, number_of, picture
 from tracker.detections import Frame
 from tracker.io.images import natural_key
-from tracker.io.prefetch import read_ahead
 from tracker.io.sources import Source, list_sources, open_frames
 from trackvae.errors import InputError
 
@@ -121,6 +117,30 @@ def test_video_that_breaks_off_gives_its_good_frames_then_names_the_last(
     assert 9 < len(seen) < 14
     assert f"{path}: broken off after frame {len(seen)}; its header promises" in said
     assert seen[:-1] == list(range(1, len(seen)))  # the last may be cut itself
+
+
+def test_avi_that_breaks_off_is_told_whether_its_index_is_there_or_not(tmp_path: Path) -> None:
+    whole = make_video(tmp_path / "v.avi", 60, codec="mjpeg").read_bytes()
+    for number in (20, 40, 58):  # without its index FFmpeg guesses the duration from the size
+        at, size = place_of_packet(tmp_path / "v.avi", number)
+        path = tmp_path / f"cut{number}.avi"
+        path.write_bytes(whole[: at + size])
+        seen, said = read_until_complaint(open_frames(path))
+        assert seen == list(range(1, number + 2))
+        assert f"broken off after frame {number + 1}; its header promises 60 frames" in said
+
+
+def test_avi_may_count_a_few_frames_that_its_recorder_dropped(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "v.avi", 100, codec="mjpeg")
+    data = bytearray(path.read_bytes())
+    at = data.index(b"vids") + 32  # strh: dwLength is 32 bytes after the stream's type
+    for counted, complains in ((100, False), (104, False), (112, True)):
+        data[at : at + 4] = counted.to_bytes(4, "little")
+        path.write_bytes(data)
+        if complains:
+            assert "broken off after frame 100; its header promises 112" in complaint(path)
+        else:
+            assert numbers(open_frames(path))[-1] == 100 % 64
 
 
 def test_damage_in_the_middle_is_passed_over_and_told_at_the_end(tmp_path: Path) -> None:
@@ -287,6 +307,23 @@ def test_sequence_without_images_has_frames_without_images(tmp_path: Path) -> No
     assert [f.timestamp for f in open_frames(path)] == pytest.approx(np.arange(9) / 5)
 
 
+def test_a_slip_makes_no_endless_sequence(tmp_path: Path) -> None:
+    path = make_sequence(tmp_path / "a", 3, images=False)
+    det = path / "det" / "det.txt"
+    det.write_text("1,-1,1,1,5,5,1\n\n2000000,-1,1,1,5,5,1\n")
+    assert open_frames(path).info.length == 2_000_000
+    det.write_text("1,-1,1,1,5,5,1\n\n1000000000,-1,1,1,5,5,1\n2,-1,1,1,5,5,1\n")
+    assert complaint(path) == f"{det}:3: frame is 1000000000; a sequence has at most 2000000"
+    (path / "seqinfo.ini").write_text("[Sequence]\nseqLength=1000000000\n")
+    assert "seqinfo.ini: seqLength is 1000000000, expected at most 2000000" in complaint(path)
+
+
+def test_images_named_by_dates_are_counted_not_filled_up(tmp_path: Path) -> None:
+    path = make_sequence(tmp_path / "a", 2, images=False)
+    make_images(path / "img1", ["20240102030405678.png", "20240102030405999.png"])
+    assert numbers(open_frames(path)) == [1, 2]
+
+
 def test_malformed_seqinfo_is_named(tmp_path: Path) -> None:
     path = make_sequence(tmp_path / "a", 2, seqinfo="seqLength=abc")
     assert "seqinfo.ini: seqLength is 'abc', expected a number" in complaint(path)
@@ -387,93 +424,6 @@ def test_camera_that_is_not_there_and_a_folder_named_like_one(
     monkeypatch.chdir(tmp_path)
     make_images(tmp_path / "0000", ["1.png"])
     assert open_frames("0000").kind == "images"
-
-
-# Reading ahead
-
-
-def frames_up_to(last: int, made: list[int]) -> Iterator[Frame]:
-    for n in range(1, last + 1):
-        made.append(n)
-        yield Frame(n, float(n))
-
-
-def test_read_ahead_changes_nothing_and_holds_little() -> None:
-    made: list[int] = []
-    ahead = read_ahead(lambda: frames_up_to(500, made), depth=3)
-    for n, frame in enumerate(ahead, start=1):
-        assert frame.index == n
-        assert made[-1] <= n + 3 + 1  # the queue, and the one in the thread's hands
-    assert len(made) == 500
-
-
-def test_read_ahead_raises_what_the_source_raised_after_its_items() -> None:
-    def broken() -> Iterator[Frame]:
-        yield from (Frame(n, 0.0, picture(n)) for n in (1, 2, 3))
-        raise InputError("frame 4 is broken")
-
-    assert read_until_complaint(read_ahead(broken)) == ([1, 2, 3], "frame 4 is broken")
-
-
-def test_leaving_early_ends_the_thread_and_closes_the_source() -> None:
-    closed = threading.Event()
-
-    def endless() -> Iterator[int]:
-        try:
-            while True:
-                yield 1
-        finally:
-            closed.set()
-
-    for _ in zip(read_ahead(endless), range(5), strict=False):
-        pass
-    ahead = read_ahead(endless)
-    next(ahead)
-    closed.clear()
-    ahead.close()  # type: ignore[attr-defined]
-    assert closed.wait(5)
-
-
-def test_newest_only_drops_the_oldest_and_keeps_the_order() -> None:
-    ready = threading.Event()
-
-    def camera() -> Iterator[int]:
-        yield from range(100)
-        ready.set()
-
-    ahead = read_ahead(camera, depth=2, newest_only=True)
-    first = next(ahead)
-    assert ready.wait(5)  # nobody reads, and the camera is not held up
-    time.sleep(0.1)
-    rest = list(ahead)
-    assert rest == sorted(rest)
-    assert first < 100
-    assert len(rest) <= 3
-    assert 99 in rest or len(rest) == 1
-
-
-_WAITER = """
-import time
-from tracker.io.prefetch import read_ahead
-def stuck():
-    yield 1
-    print("waiting", flush=True)
-    time.sleep(60)
-    yield 2
-list(read_ahead(stuck))
-"""
-
-
-@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
-def test_ctrl_c_does_not_wait_for_a_source_that_blocks() -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", _WAITER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "waiting\n"
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=10)
-    assert errors.rstrip().endswith("KeyboardInterrupt")
 
 
 def test_no_file_stays_open(tmp_path: Path) -> None:
