@@ -55,13 +55,13 @@ def save_results(
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Python's version and those of the installed packages."""
+    """Python's version and those of the packages, or that one is not installed."""
     found = {"python": platform.python_version()}
     for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
-            continue
+            found[package] = "not installed"
     return found
 
 

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from tests.tracker.oracles import agreement, follow
 from tracker import PRESETS, Detections, Tracker
-from tracker.io.mot import read_boxes, read_npz, read_seqinfo
+from tracker.io.mot import read_boxes
+from tracker.io.npz import read_npz
+from tracker.io.seqinfo import read_seqinfo
 from trackvae.errors import InputError, UsageError
 
 EVERY = sorted(PRESETS)

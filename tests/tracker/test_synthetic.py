@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tracker.io.mot import BoxTable, read_boxes, read_seqinfo
+from tracker.io.mot import BoxTable, read_boxes
+from tracker.io.seqinfo import read_seqinfo
 from tracker.synthetic import Scene, SceneConfig
 from tracker.synthetic.detections import DetectorErrors, detect
 from tracker.synthetic.figures import POSES, body

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tracker.detections import Detections
 from tracker.evaluation import evaluate
-from tracker.io.mot import BoxTable, read_boxes, read_npz
+from tracker.io.mot import BoxTable, read_boxes
+from tracker.io.npz import read_npz
 from trackvae.errors import InputError
 
 SEQUENCES = ("MOT17-09-SDP", "MOT17-09-FRCNN")

@@ -8,7 +8,8 @@ import numpy as np
 
 from tracker.detections import Detections, Frame
 from tracker.detectors.settings import FileSettings, class_numbers
-from tracker.io.mot import read_boxes, read_npz
+from tracker.io.mot import read_boxes
+from tracker.io.npz import read_npz
 from trackvae.errors import InputError
 
 

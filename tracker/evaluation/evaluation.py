@@ -11,7 +11,8 @@ from tracker.evaluation.events import Events, events_of
 from tracker.evaluation.inputs import Pair, Source, describe, find_pairs, listed, load
 from tracker.evaluation.metrics import RawScores, Scores, combine, measure, scores
 from tracker.evaluation.preprocess import PEDESTRIAN, ScoredSequence, distractor_classes, prepare
-from tracker.io.mot import MOST_FRAMES, BoxTable
+from tracker.io.mot import BoxTable
+from tracker.io.seqinfo import MOST_FRAMES
 from trackvae.errors import InputError
 
 Progress: TypeAlias = Callable[[str, int, int], None]

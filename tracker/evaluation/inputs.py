@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from tracker.io.mot import BoxTable, read_boxes, read_seqinfo
+from tracker.io.mot import BoxTable, read_boxes
+from tracker.io.seqinfo import read_seqinfo
 from trackvae.errors import InputError
 
 Boxes: TypeAlias = Path | BoxTable

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from tracker.detections import LARGEST
 from tracker.io.broken_off import missing_bytes
-from tracker.io.mot import CLASS_COLUMNS, MOST_FRAMES, SequenceInfo, read_seqinfo
+from tracker.io.mot import CLASS_COLUMNS
+from tracker.io.seqinfo import MOST_FRAMES, SequenceInfo, read_seqinfo
 from tracker.io.sources import (
     Source,
     is_sequence,

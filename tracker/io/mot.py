@@ -1,4 +1,4 @@
-"""The MOTChallenge text formats: boxes by frame, and ``seqinfo.ini``.
+"""MOTChallenge's text format of boxes: detections, ground truth and results.
 
 One line a box: ``frame, id, left, top, width, height, score[, class, visibility]``. Detections and
 results have ten columns (the last three unused), MOT15 ground truth ten (8 to 10 are world
@@ -8,27 +8,23 @@ count of columns tells them apart: a tenth column means that there is no class.
 
 from __future__ import annotations
 
-import configparser
 import io
 import warnings
-import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tracker.boxes import tlwh_from_xyxy, xyxy_from_tlwh
 from tracker.detections import LARGEST, Detections, Tracks
+from tracker.io.seqinfo import MOST_FRAMES
 from trackvae.arrays import BoolArray, FloatArray, IntArray
 from trackvae.errors import InputError
 from trackvae.files import write_text
 
 _MIN_COLUMNS, _MAX_COLUMNS = 6, 10
 CLASS_COLUMNS = (8, 9)  # counts of columns with a class; with the last there is a visibility too
-MOST_FRAMES = 2_000_000  # 18 hours at 30 frames a second; more is a misread number
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,29 +117,6 @@ class BoxTable:
         """A table without boxes."""
         none = np.zeros(0, dtype=np.int64)
         return cls.of(none, none, np.zeros((0, 4)))
-
-
-@dataclass(frozen=True, slots=True)
-class SequenceInfo:
-    """What ``seqinfo.ini`` says of a sequence; None or 0 where it is not known.
-
-    Attributes:
-        name: the sequence's name.
-        length: number of frames, or None.
-        frame_rate: frames a second.
-        width: of the image in pixels, 0 where unknown.
-        height: of the image in pixels, 0 where unknown.
-        image_dir: folder of the images, relative to the sequence's.
-        image_ext: ending of the images' names, with the dot.
-    """
-
-    name: str
-    length: int | None = None
-    frame_rate: float = 30.0
-    width: int = 0
-    height: int = 0
-    image_dir: str = "img1"
-    image_ext: str = ".jpg"
 
 
 def read_boxes(path: str | Path, *, unique_ids: bool = False) -> BoxTable:
@@ -303,81 +276,6 @@ def _check_unique(path: Path, values: FloatArray) -> None:
         _raise_at(path, row, f"id {identity} stands twice in frame {frame}")
 
 
-def read_npz(path: str | Path) -> BoxTable:
-    """Read detections with features: arrays ``frame, tlwh, score`` and, if there, ``feature``.
-
-    Shapes ``(N,)``, ``(N, 4)``, ``(N,)``, ``(N, D)``; an optional ``class`` ``(N,)``.
-
-    Raises:
-        InputError: not an ``.npz``, an array is missing, or lengths differ.
-    """
-    path = Path(path)
-    arrays = _read_archive(path)
-    missing = {"frame", "tlwh"} - set(arrays)
-    if missing:
-        raise InputError(
-            f"{path}: no array {', '.join(sorted(missing))}; "
-            f"expected frame, tlwh, score, feature, found {', '.join(sorted(arrays)) or 'none'}"
-        )
-    rows = arrays["frame"].size
-    known = ("frame", "tlwh", "score", "feature", "class")
-    arrays = {name: array for name, array in arrays.items() if name in known}
-    wrong = {name: a.shape for name, a in arrays.items() if a.ndim == 0 or len(a) != rows}
-    if wrong or arrays["tlwh"].shape != (rows, 4):
-        raise InputError(f"{path}: arrays of different lengths; frame has {rows}, {wrong}")
-    for name, array in arrays.items():
-        _check_npz_array(path, name, array)
-    return BoxTable.of(
-        frames=arrays["frame"].astype(np.int64),
-        ids=np.full(rows, -1),
-        boxes=xyxy_from_tlwh(arrays["tlwh"].astype(np.float64)),
-        scores=arrays.get("score"),
-        classes=arrays.get("class"),
-        embeddings=arrays.get("feature"),
-    )
-
-
-def _read_archive(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of an ``.npz`` by name."""
-    try:
-        with path.open("rb") as file:
-            # numpy takes what is no archive for a pickle, and would have the user allow that.
-            if not zipfile.is_zipfile(file):
-                raise InputError(f"{path}: not a readable .npz; numpy.savez writes one")
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except InputError:
-        raise
-    except Exception as error:  # numpy raises many kinds for a broken archive
-        reason = getattr(error, "strerror", None) or error
-        if "pickle" in str(error):
-            reason = "it holds Python objects; expected arrays of numbers"
-        raise InputError(f"{path}: not a readable .npz ({reason})") from error
-
-
-def _check_npz_array(path: Path, name: str, array: npt.NDArray[Any]) -> None:
-    """Raise where an array of an ``.npz`` is not what its name says, naming the row."""
-    dimensions = 2 if name in ("tlwh", "feature") else 1
-    if array.dtype.kind not in "iuf" or array.ndim != dimensions:
-        raise InputError(
-            f"{path}: {name} has type {array.dtype} and shape {array.shape}, "
-            f"expected numbers in {dimensions} dimension{'s' * (dimensions - 1)}"
-        )
-    bad = ~np.isfinite(array)
-    if name in ("frame", "class"):
-        bad |= (array != np.floor(array)) | (np.abs(array) >= LARGEST)
-        bad |= (array < 1) & (name == "frame")
-    elif name == "tlwh":
-        bad |= np.abs(array) >= LARGEST
-        bad[:, 2:] |= array[:, 2:] < 0
-    if bad.any():
-        row = int(np.argmax(bad.any(axis=1) if bad.ndim == 2 else bad))
-        raise InputError(f"{path}: row {row} is no detection: {name} is {array[row].tolist()}")
-
-
 def format_tracks(frame: int, tracks: Tracks) -> str:
     """One frame of results as MOT text: ``frame,id,left,top,width,height,score,-1,-1,-1``."""
     tlwh = tlwh_from_xyxy(tracks.boxes)
@@ -407,67 +305,3 @@ def _lines(table: BoxTable, ground_truth: bool) -> Iterator[str]:
     for (frame, identity, (x, y, w, h), score), (label, seen) in zip(rows, tails, strict=True):
         tail = f"{label},{seen:.3f}" if ground_truth else "-1,-1,-1"
         yield f"{frame},{identity},{x:.3f},{y:.3f},{w:.3f},{h:.3f},{score:.6g},{tail}\n"
-
-
-def read_seqinfo(path: str | Path) -> SequenceInfo:
-    """Read ``seqinfo.ini``; entries that are left out keep their defaults.
-
-    Raises:
-        InputError: the file is missing or not an ini file, or an entry is not a number.
-    """
-    path = Path(path)
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read_string(path.read_text(encoding="utf-8-sig"), source=str(path))
-        section = parser["Sequence"]
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (configparser.Error, KeyError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: no [Sequence] section can be read ({reason})") from error
-    info = SequenceInfo(section.get("name", path.parent.name))
-    numbers = {}
-    for entry, field in _SEQINFO_NUMBERS.items():
-        if entry in section:
-            value = section[entry]
-            try:
-                numbers[field] = float(value)
-            except ValueError:
-                raise InputError(f"{path}: {entry} is {value!r}, expected a number") from None
-            if not 0 < numbers[field] < LARGEST:
-                raise InputError(f"{path}: {entry} is {value}, expected a positive number")
-            if field == "length" and numbers[field] > MOST_FRAMES:
-                raise InputError(f"{path}: {entry} is {value}, expected at most {MOST_FRAMES}")
-    return replace(
-        info,
-        length=int(numbers["length"]) if "length" in numbers else None,
-        frame_rate=numbers.get("frame_rate", info.frame_rate),
-        width=int(numbers.get("width", 0)),
-        height=int(numbers.get("height", 0)),
-        image_dir=section.get("imDir", info.image_dir),
-        image_ext=section.get("imExt", info.image_ext),
-    )
-
-
-_SEQINFO_NUMBERS = {
-    "seqLength": "length",
-    "frameRate": "frame_rate",
-    "imWidth": "width",
-    "imHeight": "height",
-}
-
-
-def write_seqinfo(path: str | Path, info: SequenceInfo, *, maker: str = "") -> None:
-    """Write ``seqinfo.ini`` in MOTChallenge's form; ``maker`` adds an entry for who made it."""
-    lines = ["[Sequence]", f"name={info.name}", f"imDir={info.image_dir}"]
-    lines.append(f"frameRate={info.frame_rate:g}")
-    if info.length is not None:
-        lines.append(f"seqLength={info.length}")
-    if info.width and info.height:
-        lines += [f"imWidth={info.width}", f"imHeight={info.height}"]
-    lines.append(f"imExt={info.image_ext}")
-    if maker:
-        lines.append(f"maker={maker}")
-    write_text(path, "\n".join(lines) + "\n")

@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 
 from tracker.detections import Frame
 from tracker.io.images import IMAGE_SUFFIXES, image_frames, list_images, natural_key, read_image
-from tracker.io.mot import MOST_FRAMES, SequenceInfo, read_length, read_seqinfo
+from tracker.io.mot import read_length
 from tracker.io.prefetch import read_ahead
+from tracker.io.seqinfo import MOST_FRAMES, SequenceInfo, read_seqinfo
 from tracker.io.video_source import (
     VIDEO_SUFFIXES,
     CameraReader,

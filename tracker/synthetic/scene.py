@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from tracker.io.mot import BoxTable, SequenceInfo
+from tracker.io.mot import BoxTable
+from tracker.io.seqinfo import SequenceInfo
 from tracker.synthetic import figures
 from tracker.synthetic.detections import DetectorErrors, detect
 from tracker.synthetic.motion import World, camera_path, walks

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from tracker.io.mot import write_boxes, write_seqinfo
+from tracker.io.mot import write_boxes
+from tracker.io.seqinfo import write_seqinfo
 from trackvae.errors import InputError, UsageError
 from trackvae.files import make_parent, write_errors
 

@@ -10,7 +10,8 @@ import pytest
 from tests.tracker.evaluation.scenes import THREE_TRACKS, TWO_OBJECTS, scene
 from tracker.evaluation import evaluate
 from tracker.evaluation.inputs import find_pairs
-from tracker.io.mot import BoxTable, SequenceInfo, write_boxes, write_seqinfo
+from tracker.io.mot import BoxTable, write_boxes
+from tracker.io.seqinfo import SequenceInfo, write_seqinfo
 from trackvae.errors import InputError
 
 

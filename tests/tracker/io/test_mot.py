@@ -10,18 +10,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tracker.detections import Tracks
-from tracker.io.mot import (
-    MOST_FRAMES,
-    BoxTable,
-    SequenceInfo,
-    format_tracks,
-    read_boxes,
-    read_length,
-    read_npz,
-    read_seqinfo,
-    write_boxes,
-    write_seqinfo,
-)
+from tracker.io.mot import BoxTable, format_tracks, read_boxes, read_length, write_boxes
+from tracker.io.npz import read_npz
+from tracker.io.seqinfo import MOST_FRAMES, SequenceInfo, read_seqinfo, write_seqinfo
 from trackvae.errors import InputError
 
 # Files of one test are overwritten example after example, on purpose.

@@ -443,7 +443,7 @@ def test_no_file_stays_open(tmp_path: Path) -> None:
     ("name", "length", "size"), [("PETS09-S2L1", 795, (768, 576)), ("MOT16-09", 525, (1920, 1080))]
 )
 def test_real_sequences(real_data: Path, name: str, length: int, size: tuple[int, int]) -> None:
-    from tracker.io.mot import read_seqinfo
+    from tracker.io.seqinfo import read_seqinfo
 
     folder = real_data / "data" / "mot" / name
     source, said = open_frames(folder), read_seqinfo(folder / "seqinfo.ini")
