@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,9 @@ class DetectedSource:
         for frame, detections in self.frames():
             yield frame.image, detections
 
-    def frames(self, *, need_images: bool = True) -> Iterator[tuple[Frame, Detections]]:
+    def frames(
+        self, *, need_images: bool = True
+    ) -> Generator[tuple[Frame, Detections], None, None]:
         """The frames and their detections.
 
         Args:
@@ -130,7 +132,8 @@ def follow(
     with ExitStack() as stack:
         for sink in sinks:
             stack.enter_context(sink)
-        for frame, detections in source.frames(need_images=need_images):
+        moments = stack.enter_context(closing(source.frames(need_images=need_images)))
+        for frame, detections in moments:
             timestamp = frame.timestamp if timed else None
             tracks = tracker.update(detections, frame.image, timestamp)
             for sink in sinks:
