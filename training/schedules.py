@@ -4,8 +4,8 @@ A loss is ``rate + (C - kappa^2) / beta``, where ``C`` is the reconstruction err
 -log p(x|z) that depends on z) and ``lambda = 1 / beta`` its Lagrange multiplier (thesis, Eq. 3.3).
 The methods differ in how beta moves alone, so each is a small object with :meth:`Schedule.step`.
 
-The constraint's error is ``C_hat - kappa^2`` in whatever unit both have; with ``relative=True`` it is
-``C_hat / kappa^2 - 1``, clipped, which needs no tuning to the data's scale.
+The constraint's error is ``C_hat - kappa^2`` in whatever unit both have; with ``relative=True`` it
+is ``C_hat / kappa^2 - 1``, clipped, which needs no tuning to the data's scale.
 """
 
 from __future__ import annotations
