@@ -1,0 +1,273 @@
+"""Laws of the model: bounds against analytic values, densities against torch's."""
+
+import math
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import distributions as reference  # noqa: E402
+from torch import nn  # noqa: E402
+
+from trackvae.bounds import iw_elbo, log_weights, negative_log_likelihood, sir  # noqa: E402
+from trackvae.distributions import (  # noqa: E402
+    Gaussian,
+    log_mean_exp,
+    standard_normal_log_prob,
+)
+from trackvae.errors import UsageError  # noqa: E402
+from trackvae.likelihoods import Bernoulli, GaussianLikelihood  # noqa: E402
+from trackvae.networks import ACTIVATIONS, GaussianHead, mlp  # noqa: E402
+from trackvae.priors import VHP, StandardNormal, VampPrior  # noqa: E402
+from trackvae.vae import VAE  # noqa: E402
+
+SIGMA = 0.5
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+class Linear(nn.Module):
+    """x = W z + b."""
+
+    def __init__(self, weight, bias):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
+
+    def forward(self, z):
+        return z @ self.weight.T + self.bias
+
+
+class Fixed(nn.Module):
+    """A conditional Gaussian whose mean is linear and whose covariance is constant."""
+
+    def __init__(self, weight, bias, variance):
+        super().__init__()
+        self.map, self.variance = Linear(weight, bias), variance
+
+    def forward(self, condition):
+        mean = self.map(condition)
+        return Gaussian(mean, self.variance.log().expand_as(mean))
+
+
+def linear_gaussian(prior=None, slack=1.0):
+    """A VAE whose p(x) is Gaussian; with orthogonal W the exact posterior is diagonal."""
+    weight = torch.linalg.qr(torch.randn(5, 2)).Q * torch.tensor([2.0, 0.7])
+    bias = torch.randn(5)
+    precision = 1.0 + weight.square().sum(dim=0) / SIGMA**2
+    gain = (weight / SIGMA**2 / precision).T
+    encoder = Fixed(gain, -(gain @ bias), slack / precision)
+    model = VAE(encoder, Linear(weight, bias), GaussianLikelihood(SIGMA), StandardNormal(2))
+    covariance = weight @ weight.T + SIGMA**2 * torch.eye(5)
+    exact = reference.MultivariateNormal(bias, covariance)
+    if prior is not None:
+        model.prior = prior
+    return model.double(), exact
+
+
+def test_a_gaussian_equals_torch_s():
+    mean, log_var = torch.randn(7, 3), torch.randn(7, 3)
+    ours, theirs = Gaussian(mean, log_var), reference.Normal(mean, (0.5 * log_var).exp())
+    value = torch.randn(7, 3)
+    torch.testing.assert_close(ours.log_prob(value), theirs.log_prob(value).sum(-1))
+    other = Gaussian(torch.randn(7, 3), torch.randn(7, 3))
+    theirs_other = reference.Normal(other.mean, (0.5 * other.log_var).exp())
+    torch.testing.assert_close(ours.kl_to(other), reference.kl_divergence(theirs, theirs_other))
+    standard = reference.Normal(torch.zeros(3), torch.ones(3))
+    torch.testing.assert_close(
+        ours.kl_to_standard_normal(), reference.kl_divergence(theirs, standard)
+    )
+    torch.testing.assert_close(standard_normal_log_prob(value), standard.log_prob(value).sum(-1))
+    draws = ours.sample(200_000)
+    error = (draws.mean(0) - mean) / (0.5 * log_var).exp() * math.sqrt(200_000)
+    assert error.abs().max() < 6
+
+
+def test_likelihoods_equal_torch_s():
+    x, output = torch.rand(4, 3, 5), torch.randn(2, 4, 3, 5)
+    expected = reference.Normal(output, 0.3).log_prob(x).sum((-1, -2))
+    torch.testing.assert_close(GaussianLikelihood(0.3, event_dims=2).log_prob(x, output), expected)
+    binary = (x > 0.5).double()
+    expected = reference.Bernoulli(logits=output).log_prob(binary).sum((-1, -2))
+    likelihood = Bernoulli(event_dims=2)
+    torch.testing.assert_close(likelihood.log_prob(binary, output), expected)
+    torch.testing.assert_close(likelihood.distortion(binary, output), -expected)
+    torch.testing.assert_close(
+        Bernoulli(event_dims=2, reduction="mean").error(binary, output), -expected / 15
+    )
+
+
+def test_the_reductions_of_the_squared_error_are_what_they_say():
+    x, output = torch.rand(4, 6), torch.rand(4, 6)
+    squared = (x - output).square()
+    torch.testing.assert_close(GaussianLikelihood(0.1).error(x, output), squared.mean(-1))
+    torch.testing.assert_close(
+        GaussianLikelihood(0.1, reduction="sum").error(x, output), squared.sum(-1)
+    )
+    torch.testing.assert_close(
+        GaussianLikelihood(0.1).distortion(x, output), squared.sum(-1) / 0.02
+    )
+
+
+def test_the_optimal_sigma_is_the_root_mean_squared_error():
+    likelihood = GaussianLikelihood("optimal")
+    x = torch.zeros(50, 20)
+    for _ in range(600):
+        likelihood.observe(x, 0.2 * torch.ones(50, 20))
+    assert likelihood.sigma.item() == pytest.approx(0.2, rel=1e-6)
+    best = likelihood.log_prob(x, 0.2 * torch.ones(50, 20)).mean()
+    for sigma in (0.15, 0.25):
+        assert GaussianLikelihood(sigma).log_prob(x, 0.2 * torch.ones(50, 20)).mean() < best
+
+
+@pytest.mark.parametrize("make", [lambda: Bernoulli(), lambda: GaussianLikelihood(0.7)])
+def test_the_lagrangian_at_beta_one_has_the_elbo_s_gradient(make):
+    """Section 3.2.2: for Bernoulli and for a Gaussian with given sigma, lambda = 1 is the ELBO."""
+    encoder = GaussianHead(mlp(6, [8], 4, "tanh"))
+    model = VAE(encoder, mlp(2, [8], 6, "tanh"), make(), StandardNormal(2)).double()
+    x = (torch.rand(9, 6) > 0.5).double()
+    gradients = []
+    for loss in (lambda t: t.lagrangian(1.0), lambda t: -t.elbo):
+        model.zero_grad()
+        terms = model.terms(x, torch.Generator().manual_seed(1))
+        loss(terms).mean().backward()
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-6)
+
+
+def test_with_the_exact_posterior_every_weight_is_the_density():
+    model, exact = linear_gaussian()
+    x = exact.sample((6,))
+    weights, _ = log_weights(model, x, 5)
+    torch.testing.assert_close(weights, exact.log_prob(x).expand(5, 6))
+    terms = model.terms(x)
+    torch.testing.assert_close(terms.elbo, exact.log_prob(x))
+
+
+def test_the_likelihood_of_a_linear_gaussian_model_is_the_analytic_one():
+    model, exact = linear_gaussian(slack=1.7)  # the encoder is too wide: a proper proposal
+    x = exact.sample((8,))
+    found = negative_log_likelihood(model, x, samples=20_000)
+    torch.testing.assert_close(found, -exact.log_prob(x), atol=0.02, rtol=0)
+
+
+def test_chunks_change_nothing_but_the_memory():
+    model, exact = linear_gaussian(slack=2.0)
+    x = exact.sample((4,))
+    values = [
+        negative_log_likelihood(
+            model, x, 60, chunk=chunk, generator=torch.Generator().manual_seed(3)
+        )
+        for chunk in (1_000_000, 4 * 60)
+    ]
+    torch.testing.assert_close(*values)
+    assert negative_log_likelihood(model, x, 61, chunk=28).shape == (4,)
+
+
+def test_the_bound_does_not_fall_with_samples_and_starts_at_the_elbo():
+    model, exact = linear_gaussian(slack=4.0)
+    x = exact.sample((64,))
+    means = []
+    for k in (1, 2, 8, 64):
+        draws = torch.stack([iw_elbo(model, x, k) for _ in range(200)])
+        means.append(draws.mean().item())
+    assert means == sorted(means)
+    assert means[-1] <= exact.log_prob(x).mean().item() + 1e-3
+    elbos = torch.stack([model.terms(x).elbo for _ in range(200)])
+    error = elbos.mean(1).std() / math.sqrt(200)
+    assert abs(elbos.mean().item() - means[0]) < 8 * error
+
+
+def a_vhp(samples, slack):
+    """A VHP with linear p(z|zeta), so that its density is known: N(b, A A' + s^2)."""
+    weight = torch.linalg.qr(torch.randn(3, 2)).Q * torch.tensor([1.5, 0.8])
+    bias, variance = torch.randn(3), torch.full((3,), 0.3)
+    precision = 1.0 + weight.square().sum(0) / 0.3
+    gain = (weight / 0.3 / precision).T
+    posterior = Fixed(gain, -(gain @ bias), slack / precision)
+    prior = VHP(posterior, Fixed(weight, bias, variance), dim=2, samples=samples)
+    exact = reference.MultivariateNormal(bias, weight @ weight.T + 0.3 * torch.eye(3))
+    return prior.double(), exact
+
+
+def test_the_vhp_bound_is_below_the_density_and_tightens():
+    z = a_vhp(1, 1.0)[1].sample((40,))
+    torch.manual_seed(0)
+    gaps = []
+    for samples in (1, 4, 16, 64):
+        torch.manual_seed(1)
+        prior, exact = a_vhp(samples, slack=3.0)
+        z = exact.sample((40,))
+        bound = torch.stack([prior.log_prob(z) for _ in range(400)]).mean()
+        gaps.append((exact.log_prob(z).mean() - bound).item())
+    assert all(gap > -1e-3 for gap in gaps)
+    assert gaps == sorted(gaps, reverse=True)
+    torch.manual_seed(1)
+    prior, exact = a_vhp(1, slack=1.0)  # the exact proposal: the bound is the density
+    z = exact.sample((10,))
+    torch.testing.assert_close(prior.log_prob(z), exact.log_prob(z))
+
+
+def test_samples_of_the_vhp_have_its_moments():
+    prior, exact = a_vhp(4, 1.0)
+    z = prior.sample(200_000)
+    torch.testing.assert_close(z.mean(0), exact.mean, atol=0.03, rtol=0)
+    torch.testing.assert_close(torch.cov(z.T), exact.covariance_matrix, atol=0.06, rtol=0)
+
+
+def test_the_vamp_prior_is_the_mixture_of_its_posteriors():
+    encoder = GaussianHead(mlp(4, [6], 4, "tanh")).double()
+    pseudo = torch.randn(5, 4)
+    prior = VampPrior(encoder, pseudo)
+    z = torch.randn(7, 2)
+    q = encoder(pseudo)
+    mixture = reference.MixtureSameFamily(
+        reference.Categorical(logits=torch.zeros(5)),
+        reference.Independent(reference.Normal(q.mean, (0.5 * q.log_var).exp()), 1),
+    )
+    torch.testing.assert_close(prior.log_prob(z), mixture.log_prob(z))
+    assert [name for name, _ in prior.named_parameters()] == ["pseudo_inputs"]
+    assert prior.sample(11).shape == (11, 2)
+
+
+def test_sir_corrects_a_proposal_that_is_too_wide():
+    """Resampled, the posterior has the exact variances."""
+    model, exact = linear_gaussian(slack=4.0)
+    x = exact.sample((3,))
+    z = sir(model, x, samples=4000, count=4000)
+    target = model.encode(x).log_var.exp() / 4.0
+    torch.testing.assert_close(z.var(dim=0), target, rtol=0.15, atol=0)
+
+
+def test_log_mean_exp_bears_large_numbers():
+    values = torch.tensor([[1000.0, 1000.0], [1000.0, -1000.0]])
+    expected = torch.tensor([1000.0, 1000.0 - math.log(2)])
+    torch.testing.assert_close(log_mean_exp(values, dim=0), expected)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_networks_have_zero_biases_and_bounded_variances(activation):
+    head = GaussianHead(mlp(3, [5, 5], 4, activation)).double()
+    assert all((p == 0).all() for name, p in head.named_parameters() if "bias" in name)
+    wild = head(1e6 * torch.randn(2, 3))
+    assert torch.isfinite(wild.log_var.exp()).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: mlp(1, [], 1, "swoosh"), "activation is 'swoosh'"),
+        (lambda: GaussianLikelihood(0.0), "sigma is 0.0"),
+        (lambda: GaussianLikelihood("small"), "sigma is 'small'"),
+        (lambda: VHP(None, None, 2, samples=0), "0 importance samples"),
+    ],
+)
+def test_settings_that_mean_nothing(make, message):
+    with pytest.raises(UsageError, match=message):
+        make()

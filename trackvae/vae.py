@@ -1,0 +1,128 @@
+"""The variational autoencoder: encoder, decoder, likelihood and any prior.
+
+One class serves VAE, IWAE, VHP-VAE and FMVAE: they differ in the prior that they are given, in the
+bound that is optimised (:mod:`trackvae.bounds`) and in how they are trained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from trackvae.distributions import Gaussian
+
+
+class Prior(Protocol):
+    """A density of z that can be sampled; ``log_prob`` may be a lower bound."""
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """``(..., D)`` to ``(...)``."""
+        ...
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """``(count, D)``."""
+        ...
+
+
+class Likelihood(Protocol):
+    """p(x|z) from the decoder's output."""
+
+    def mean(self, output: Tensor) -> Tensor:
+        """The expected observation, shaped as ``output``."""
+        ...
+
+    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
+        """Log p(x|z), ``(...)``."""
+        ...
+
+    def distortion(self, x: Tensor, output: Tensor) -> Tensor:
+        """C, the part of -log p(x|z) that depends on z, ``(...)``."""
+        ...
+
+    def error(self, x: Tensor, output: Tensor) -> Tensor:
+        """What the constraint is about, ``(...)``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Terms:
+    """What a batch costs, one value for each observation ``(B,)``.
+
+    Attributes:
+        rate: ``log q(z|x) - log p(z)`` at one sample: an estimate of the KL divergence (with the
+            VHP of an upper bound on it, Eq. 3.8).
+        distortion: C, the part of -log p(x|z) that depends on z.
+        log_likelihood: log p(x|z).
+        error: what the constraint ``error <= kappa^2`` is about.
+    """
+
+    rate: Tensor
+    distortion: Tensor
+    log_likelihood: Tensor
+    error: Tensor
+
+    @property
+    def elbo(self) -> Tensor:
+        """The evidence lower bound (Eq. 3.2), ``(B,)``."""
+        return self.log_likelihood - self.rate
+
+    def lagrangian(self, beta: float) -> Tensor:
+        """``rate + distortion / beta``: Eq. 3.9 without the constant, ``(B,)``.
+
+        Its gradient at ``beta = 1`` is that of the negative ELBO for a given likelihood scale.
+        """
+        return self.rate + self.distortion / beta
+
+
+class VAE(nn.Module):
+    """Encoder q(z|x), decoder p(x|z), prior p(z)."""
+
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, likelihood: nn.Module, prior: nn.Module
+    ) -> None:
+        """Put a model together.
+
+        Args:
+            encoder: ``x (B, *event)`` to a :class:`Gaussian` over z ``(B, D)``.
+            decoder: ``z (..., D)`` to the likelihood's parameters ``(..., *event)``.
+            likelihood: see :mod:`trackvae.likelihoods`.
+            prior: see :mod:`trackvae.priors`.
+        """
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.prior = prior
+
+    def encode(self, x: Tensor) -> Gaussian:
+        """q(z|x): ``(B, *event)`` to a Gaussian ``(B, D)``."""
+        posterior: Gaussian = self.encoder(x)
+        return posterior
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The expected observation E[x|z], ``(..., D)`` to ``(..., *event)``."""
+        likelihood: Likelihood = self.likelihood  # type: ignore[assignment]
+        return likelihood.mean(self.decoder(z))
+
+    def terms(self, x: Tensor, generator: torch.Generator | None = None) -> Terms:
+        """Rate, distortion and error of a batch ``(B, *event)`` at one sample of z each."""
+        likelihood: Likelihood = self.likelihood  # type: ignore[assignment]
+        prior: Prior = self.prior  # type: ignore[assignment]
+        q = self.encode(x)
+        z = q.sample(generator=generator)
+        output = self.decoder(z)
+        return Terms(
+            rate=q.log_prob(z) - prior.log_prob(z),
+            distortion=likelihood.distortion(x, output),
+            log_likelihood=likelihood.log_prob(x, output),
+            error=likelihood.error(x, output),
+        )
+
+    @torch.no_grad()
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Expected observations ``(count, *event)`` of samples from the prior."""
+        prior: Prior = self.prior  # type: ignore[assignment]
+        return self.decode(prior.sample(count, generator))
