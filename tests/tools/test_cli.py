@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 
+from tests.processes import start_python
 from tools.cli import main
 from tracker.io.mot import read_boxes
 from tracker.synthetic import Scene, SceneConfig
@@ -307,12 +308,6 @@ def test_detections_out_of_order_give_the_same_tracks(own, tmp_path):
 # --- being stopped
 
 
-def start(*arguments):
-    # Not shell=True: the signal is for the program itself.
-    program = [sys.executable, "-m", "tools.cli", *map(str, arguments)]
-    return subprocess.Popen(program, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
 def long_sequence(street, folder, frames=200_000):
     """Detections for much more time than a test waits."""
     (folder / "det").mkdir(parents=True)
@@ -327,7 +322,8 @@ def long_sequence(street, folder, frames=200_000):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
 def test_stopping_leaves_a_valid_file(street, tmp_path, how):
     source = long_sequence(street, tmp_path / "long")
-    process = start("track", source, "--out", tmp_path / "out", "--jsonl")
+    arguments = ["track", str(source), "--out", str(tmp_path / "out"), "--jsonl"]
+    process = start_python("-m", "tools.cli", *arguments)
     result = tmp_path / "out" / "long.txt"
     deadline = time.monotonic() + 60
     while not (result.exists() and result.stat().st_size > 20_000):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.processes import start_python
 from tracker.detections import Frame
 from tracker.io.prefetch import read_ahead
 from trackvae.errors import InputError
@@ -95,9 +96,7 @@ list(read_ahead(stuck))
 
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
 def test_ctrl_c_does_not_wait_for_a_source_that_blocks() -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", _WAITER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = start_python("-c", _WAITER)
     assert process.stdout is not None
     assert process.stdout.readline() == "waiting\n"
     process.send_signal(signal.SIGINT)
