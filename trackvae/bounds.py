@@ -33,7 +33,7 @@ def log_weights(
     output = model.decoder(z)
     return (
         model.likelihood.log_prob(x, output)  # type: ignore[operator]
-        + model.prior.log_prob(z)  # type: ignore[operator]
+        + model.prior.log_prob(z, generator)  # type: ignore[operator]
         - q.log_prob(z),
         z,
     )
@@ -82,7 +82,7 @@ def negative_log_likelihood(
         z = q.sample(min(at_once, samples - first), generator)
         weights = (
             model.likelihood.log_prob(x, model.decoder(z))  # type: ignore[operator]
-            + model.prior.log_prob(z)  # type: ignore[operator]
+            + model.prior.log_prob(z, generator)  # type: ignore[operator]
             - q.log_prob(z)
         )
         total = torch.logaddexp(total, torch.logsumexp(weights, dim=0))

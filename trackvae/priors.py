@@ -35,7 +35,7 @@ class StandardNormal(nn.Module):
         self._dim = dim
         self.register_buffer("_place", torch.zeros(()), persistent=False)
 
-    def log_prob(self, z: Tensor) -> Tensor:
+    def log_prob(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:  # noqa: ARG002
         """Exact log density: ``(..., D)`` to ``(...)``."""
         return standard_normal_log_prob(z)
 
@@ -68,7 +68,7 @@ class VampPrior(nn.Module):
         components: Gaussian = self._encoder[0](self.pseudo_inputs)
         return components
 
-    def log_prob(self, z: Tensor) -> Tensor:
+    def log_prob(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:  # noqa: ARG002
         """Exact log density of the mixture: ``(..., D)`` to ``(...)``."""
         components = self._components()
         return log_mean_exp(components.log_prob(z.unsqueeze(-2)), dim=-1)
@@ -120,14 +120,14 @@ class VHP(nn.Module):
         self.register_buffer("_place", torch.zeros(()), persistent=False)
 
     def log_prob(
-        self, z: Tensor, samples: int | None = None, generator: torch.Generator | None = None
+        self, z: Tensor, generator: torch.Generator | None = None, samples: int | None = None
     ) -> Tensor:
         """A lower bound on log p(z): ``F_VHP`` of Eq. 3.8, one draw of it.
 
         Args:
             z: ``(..., D)``.
-            samples: K; as the prior was made, where left out.
             generator: where the noise comes from.
+            samples: K; as the prior was made, where left out.
 
         Returns:
             ``(...)``.

@@ -18,8 +18,8 @@ from trackvae.distributions import Gaussian
 class Prior(Protocol):
     """A density of z that can be sampled; ``log_prob`` may be a lower bound."""
 
-    def log_prob(self, z: Tensor) -> Tensor:
-        """``(..., D)`` to ``(...)``."""
+    def log_prob(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """``(..., D)`` to ``(...)``; a bound may draw samples of its own."""
         ...
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
@@ -115,7 +115,7 @@ class VAE(nn.Module):
         z = q.sample(generator=generator)
         output = self.decoder(z)
         return Terms(
-            rate=q.log_prob(z) - prior.log_prob(z),
+            rate=q.log_prob(z) - prior.log_prob(z, generator),
             distortion=likelihood.distortion(x, output),
             log_likelihood=likelihood.log_prob(x, output),
             error=likelihood.error(x, output),

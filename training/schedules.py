@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from trackvae.errors import UsageError
 
+_LARGEST_EXPONENT = 700.0  # the exponential of more is no number
 _MOST_RELATIVE_ERROR = 2.0  # a start far from the constraint would otherwise throw beta away
 
 
@@ -66,12 +67,13 @@ def rewo_beta(beta: float, error: float, nu: float, tau: float) -> float:
     While the constraint is violated it equals GECO's; once it holds, beta moves to 1, where the
     Lagrangian is the ELBO.
     """
-    return min(beta * math.exp(nu * heaviside_gate(beta, error, tau) * error), 1.0)
+    exponent = nu * heaviside_gate(beta, error, tau) * error
+    return min(beta * math.exp(min(exponent, _LARGEST_EXPONENT)), 1.0)
 
 
 def geco_beta(beta: float, error: float, nu: float) -> float:
     """One update of beta by GECO: Eq. 3.4 for ``beta = 1 / lambda``."""
-    return beta * math.exp(-nu * error)
+    return beta * math.exp(min(-nu * error, _LARGEST_EXPONENT))
 
 
 class MovingConstraint:
@@ -238,4 +240,4 @@ class AlternativeREWO(REWO):
 
     def _next_beta(self, error: float) -> float:
         gamma = (1.0 / self.beta - 1.0) / self._tau
-        return 1.0 / (1.0 + self._tau * gamma * math.exp(self._nu * error))
+        return 1.0 / (1.0 + self._tau * gamma * math.exp(min(self._nu * error, _LARGEST_EXPONENT)))

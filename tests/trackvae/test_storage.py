@@ -1,0 +1,94 @@
+"""Saving and loading: the same model comes back, and nothing else is taken for one."""
+
+import json
+
+import pytest
+
+torch = pytest.importorskip("torch")
+safetensors = pytest.importorskip("safetensors.torch")
+
+from trackvae.config import ModelConfig, build  # noqa: E402
+from trackvae.errors import InputError, UsageError  # noqa: E402
+from trackvae.storage import load, save  # noqa: E402
+
+SMALL = {"hidden": (7, 5), "prior_hidden": (4,), "prior_samples": 3, "pseudo_inputs": 6}
+CONFIGS = [
+    ModelConfig((4, 4), prior="vhp", prior_latent=3, **SMALL),
+    ModelConfig((6,), prior="normal", likelihood="bernoulli", activation="elu", **SMALL),
+    ModelConfig((3, 2, 2), prior="vamp", sigma="learned", **SMALL),
+    ModelConfig((5,), sigma="optimal", reduction="sum", **SMALL),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.prior + "-" + c.likelihood)
+def test_what_was_saved_comes_back(config, tmp_path):
+    torch.manual_seed(0)
+    model = build(config)
+    path = tmp_path / "model.safetensors"
+    save(path, model, config)
+    again, same = load(path)
+    assert same == config
+    x = torch.rand(9, *config.observation).round()
+    seeds = (torch.Generator().manual_seed(2) for _ in range(2))
+    with torch.no_grad():
+        before, after = (m.terms(x, g) for m, g in zip((model, again), seeds, strict=True))
+    assert torch.equal(before.distortion, after.distortion)
+    assert before.elbo.shape == (9,)
+    assert model.sample(4).shape == (4, *config.observation)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.prior + "-" + c.likelihood)
+def test_a_configuration_survives_json(config):
+    assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_a_model_of_another_architecture_is_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save(path, build(CONFIGS[0]), ModelConfig((4, 4), latent=3, **SMALL))
+    with pytest.raises(InputError, match="do not belong together: decoder"):
+        load(path)
+
+
+def test_files_that_are_no_model(tmp_path):
+    missing, text, foreign = (tmp_path / n for n in ("none", "text", "foreign.safetensors"))
+    text.write_text("not a model, only words")
+    safetensors.save_file({"a": torch.zeros(2)}, foreign)
+    whole = tmp_path / "whole.safetensors"
+    save(whole, build(CONFIGS[1]), CONFIGS[1])
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(whole.read_bytes()[:-40])
+    for path, message in (
+        (missing, "no such file"),
+        (text, "not a readable safetensors file"),
+        (cut, "not a readable safetensors file"),
+        (foreign, "carry no trackvae configuration"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"observation": [4], "depth": 3}, "unknown entries: depth"),
+        ({"latent": 2}, "has no observation"),
+        ({"observation": [4], "prior": "flat"}, "prior is 'flat', expected one of"),
+        ({"observation": [0]}, "expected whole numbers from 1"),
+        ({"observation": [4], "latent": 0}, "latent is 0"),
+        ({"observation": 4}, "cannot be used"),
+    ],
+)
+def test_configurations_that_mean_nothing(values, message):
+    with pytest.raises(InputError, match=message):
+        ModelConfig.from_dict(values)
+
+
+def test_an_unwritable_place_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="is not a folder"):
+        save(tmp_path / "file" / "model.safetensors", build(CONFIGS[1]), CONFIGS[1])
+
+
+def test_an_unknown_activation_is_a_usage_error():
+    with pytest.raises(UsageError, match="activation is 'swoosh'"):
+        build(ModelConfig((4,), activation="swoosh"))

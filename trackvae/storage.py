@@ -1,0 +1,87 @@
+"""Models on disk: one safetensors file that holds the weights and, as JSON, the configuration.
+
+A file of numbers and text: loading one never runs code.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trackvae.errors import InputError
+from trackvae.files import atomic_path, write_errors
+
+if TYPE_CHECKING:
+    from trackvae.config import ModelConfig
+    from trackvae.vae import VAE
+
+_ENTRY = "trackvae"  # of the file's metadata
+
+
+def save(path: str | Path, model: VAE, config: ModelConfig) -> None:
+    """Write a model, whole or not at all.
+
+    Args:
+        path: a ``.safetensors`` file.
+        model: its weights are taken as they are, on the CPU.
+        config: what :func:`trackvae.config.build` made it of.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    weights = {
+        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+    }
+    with atomic_path(path) as temporary, write_errors(path):
+        save_file(weights, temporary, metadata={_ENTRY: json.dumps(config.to_dict())})
+
+
+def load(path: str | Path) -> tuple[VAE, ModelConfig]:
+    """Read a model, on the CPU and in evaluation mode.
+
+    Args:
+        path: a file that :func:`save` wrote.
+
+    Raises:
+        InputError: the file is missing, damaged, not one of ours, or its weights do not belong to
+            its configuration.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    from trackvae.config import ModelConfig, build
+
+    path = Path(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: not a readable safetensors file ({error})") from error
+    if _ENTRY not in metadata:
+        raise InputError(f"{path}: these weights carry no trackvae configuration")
+    try:
+        config = ModelConfig.from_dict(json.loads(metadata[_ENTRY]))
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{path}: {error}") from error
+    model = build(config)
+    expected = model.state_dict()
+    wrong = sorted(
+        name
+        for name in expected.keys() | weights.keys()
+        if name not in expected
+        or name not in weights
+        or expected[name].shape != weights[name].shape
+    )
+    if wrong:
+        raise InputError(
+            f"{path}: weights and configuration do not belong together: {wrong[0]}"
+            + (f" and {len(wrong) - 1} more" if len(wrong) > 1 else "")
+        )
+    model.to(next(iter(weights.values())).dtype)
+    model.load_state_dict(weights)
+    return model.eval(), config
