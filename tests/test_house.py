@@ -1,4 +1,4 @@
-"""The house: packages import in one direction only, and heavy libraries only where they are used."""
+"""The house: packages import in one direction only, torch only where it is used."""
 
 import ast
 from pathlib import Path
