@@ -1,0 +1,33 @@
+"""Data sets: made ones (pendulum, glyphs, gait), MNIST, OMNIGLOT, folders, motion capture."""
+
+from training.data.binarise import BINARISATIONS, Binarisation, DynamicBinarisation
+from training.data.dataset import PARTS, DataSet, Part, Standardisation, split
+from training.data.gait import gait
+from training.data.glyphs import glyphs
+from training.data.images import binarised, idx_images, image_folder, mnist, omniglot
+from training.data.mocap import cmu
+from training.data.opening import MADE, LoadOptions, load
+from training.data.pendulum import pendulum
+
+__all__ = [
+    "BINARISATIONS",
+    "MADE",
+    "PARTS",
+    "Binarisation",
+    "DataSet",
+    "DynamicBinarisation",
+    "LoadOptions",
+    "Part",
+    "Standardisation",
+    "binarised",
+    "cmu",
+    "gait",
+    "glyphs",
+    "idx_images",
+    "image_folder",
+    "load",
+    "mnist",
+    "omniglot",
+    "pendulum",
+    "split",
+]
