@@ -57,12 +57,14 @@ class Terms:
         distortion: C, the part of -log p(x|z) that depends on z.
         log_likelihood: log p(x|z).
         error: what the constraint ``error <= kappa^2`` is about.
+        latents: the samples of z that they belong to, ``(B, D)``.
     """
 
     rate: Tensor
     distortion: Tensor
     log_likelihood: Tensor
     error: Tensor
+    latents: Tensor
 
     @property
     def elbo(self) -> Tensor:
@@ -119,6 +121,7 @@ class VAE(nn.Module):
             distortion=likelihood.distortion(x, output),
             log_likelihood=likelihood.log_prob(x, output),
             error=likelihood.error(x, output),
+            latents=z,
         )
 
     @torch.no_grad()

@@ -20,6 +20,8 @@ from torch import Tensor
 from trackvae.errors import InputError, UsageError
 from trackvae.files import atomic_path, write_errors
 from trackvae.vae import VAE
+from training.data.dataset import DataSet
+from training.objectives import Flatness
 from training.schedules import Phase, Schedule
 
 if TYPE_CHECKING:
@@ -96,6 +98,7 @@ class Trainer:
         schedule: Schedule,
         config: TrainConfig,
         *,
+        flatness: Flatness | None = None,
         fabric: Fabric | None = None,
     ) -> None:
         """Prepare a run.
@@ -104,6 +107,8 @@ class Trainer:
             model: is trained in place.
             schedule: moves beta.
             config: how long and how fast.
+            flatness: the regulariser that makes a VAE an FMVAE; joins in the main phase (from
+                step 0 it stalls).
             fabric: device, precision and processes; the CPU where left out.
         """
         from lightning_fabric import Fabric
@@ -111,6 +116,7 @@ class Trainer:
         self._fabric = fabric or Fabric(accelerator="cpu", devices=1)
         self._config = config
         self._schedule = schedule
+        self._flatness = flatness
         self._parameters = list(model.parameters())
         self._prior_parameters = list(model.prior.parameters())
         optimiser = torch.optim.Adam(self._parameters, lr=config.learning_rate)
@@ -122,7 +128,7 @@ class Trainer:
 
     def fit(
         self,
-        data: Tensor,
+        data: Tensor | DataSet,
         *,
         checkpoint: str | Path | None = None,
         on_step: Callable[[Report], None] | None = None,
@@ -130,7 +136,7 @@ class Trainer:
         """Train until the configured number of steps is reached.
 
         Args:
-            data: ``(N, *event)``, on the CPU.
+            data: the training part of a data set; or a tensor ``(N, *event)`` on the CPU.
             checkpoint: where the state is written, every so often and at the end.
             on_step: called after each step.
 
@@ -138,9 +144,10 @@ class Trainer:
             InputError: no data, NaN in them, or a loss that is no longer finite; the last
                 checkpoint is then still that of a sound state.
         """
-        if len(data) == 0:
+        if (len(data.train) if isinstance(data, DataSet) else len(data)) == 0:
             raise InputError("no data to train on")
-        if not torch.isfinite(data).all():
+        whole = torch.from_numpy(data.values()) if isinstance(data, DataSet) else data
+        if not torch.isfinite(whole).all():
             raise InputError("the data hold NaN or infinity")
         every = self._config.checkpoint_every
         while self.step < self._config.steps:
@@ -157,15 +164,19 @@ class Trainer:
         mixed = (self._config.seed * 1_000_003 + purpose) * 1_000_000_007 + number
         return torch.Generator().manual_seed(mixed % 2**63)
 
-    def _batch(self, data: Tensor) -> Tensor:
+    def _batch(self, data: Tensor | DataSet) -> Tensor:
         """This step's observations: every epoch goes through the data in an order of its own."""
-        size, count = min(self._config.batch_size, len(data)), len(data)
+        count = len(data.train) if isinstance(data, DataSet) else len(data)
+        size = min(self._config.batch_size, count)
         processes, process = self._fabric.world_size, self._fabric.global_rank
         a_round = max(1, count // (size * processes))
         epoch, place = divmod(self.step, a_round)
         order = torch.randperm(count, generator=self._generator(1, epoch))
         first = (place * processes + process) * size
-        return self._fabric.to_device(data[order[first : first + size]])
+        rows = order[first : first + size]
+        if isinstance(data, DataSet):
+            return self._fabric.to_device(torch.from_numpy(data.batch(rows.numpy(), epoch=epoch)))
+        return self._fabric.to_device(data[rows])
 
     def _make_step(self, x: Tensor) -> Report:
         """Algorithm 2: one batch, one update of beta, one step of the optimiser."""
@@ -178,6 +189,8 @@ class Trainer:
         error = float(cast(Tensor, reduced))
         phase = self._schedule.step(error)
         loss = terms.lagrangian(phase.beta).mean()
+        if self._flatness is not None and phase.train_prior:
+            loss = loss + self._flatness(self._model.decode, terms.latents, noise)
         if not torch.isfinite(loss):
             raise InputError(f"step {self.step + 1}: the loss is {float(loss.detach())}")
         self._optimiser.zero_grad()
@@ -213,6 +226,7 @@ class Trainer:
             "config": asdict(self._config),
             "schedule": type(self._schedule).__name__,
             "state": self._schedule.state_dict(),
+            "flatness": None if self._flatness is None else self._flatness.state_dict(),
         }
         tensors = {name: value.contiguous() for name, value in tensors.items()}
         with atomic_path(path) as temporary, write_errors(path):
@@ -253,4 +267,6 @@ class Trainer:
         groups = self._optimiser.state_dict()["param_groups"]
         self._optimiser.load_state_dict({"state": state, "param_groups": groups})
         self._schedule.load_state_dict(about["state"])
+        if self._flatness is not None and about["flatness"] is not None:
+            self._flatness.load_state_dict(about["flatness"])
         self.step = int(about["step"])

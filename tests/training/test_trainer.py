@@ -7,6 +7,9 @@ pytest.importorskip("lightning_fabric")
 
 from trackvae.config import ModelConfig, build  # noqa: E402
 from trackvae.errors import InputError, UsageError  # noqa: E402
+from trackvae.geometry import condition_number, metric_tensor  # noqa: E402
+from training.data import glyphs  # noqa: E402
+from training.objectives import Flatness, FlatnessConfig  # noqa: E402
 from training.schedules import REWO, FixedBeta  # noqa: E402
 from training.trainer import TrainConfig, Trainer  # noqa: E402
 
@@ -21,16 +24,19 @@ def ring(count=256):
     return circle @ torch.randn(2, 6, generator=generator)
 
 
-def a_run(steps=24, schedule=None, **settings):
+def a_run(steps=24, schedule=None, eta=0.0, shape=SHAPE, **settings):
     torch.manual_seed(5)
-    model = build(SHAPE)
+    model = build(shape)
     config = TrainConfig(steps=steps, batch_size=32, final_learning_rate=1e-4, **settings)
-    return model, Trainer(model, schedule or REWO(0.6, alpha=0.5, beta=0.1), config)
+    flatness = Flatness(FlatnessConfig(eta)) if eta else None
+    schedule = schedule or REWO(0.6, alpha=0.5, beta=0.1)
+    return model, Trainer(model, schedule, config, flatness=flatness)
 
 
-def test_a_killed_run_resumed_equals_the_uninterrupted_one(tmp_path):
+@pytest.mark.parametrize("eta", [0.0, 3.0], ids=["VHP-VAE", "VHP-FMVAE"])
+def test_a_killed_run_resumed_equals_the_uninterrupted_one(tmp_path, eta):
     data = ring()
-    whole, trainer = a_run()
+    whole, trainer = a_run(eta=eta, schedule=REWO(1.5, alpha=0.5, beta=0.1))
     losses = []
     trainer.fit(data, on_step=lambda report: losses.append(report))
 
@@ -42,11 +48,11 @@ def test_a_killed_run_resumed_equals_the_uninterrupted_one(tmp_path):
             raise KilledError
 
     path = tmp_path / "checkpoint.safetensors"
-    _, first = a_run(checkpoint_every=5)
+    _, first = a_run(checkpoint_every=5, eta=eta, schedule=REWO(1.5, alpha=0.5, beta=0.1))
     with pytest.raises(KilledError):
         first.fit(data, checkpoint=path, on_step=killed_at_17)
     torch.manual_seed(99)  # whatever state the new process has
-    resumed, second = a_run(checkpoint_every=5)
+    resumed, second = a_run(checkpoint_every=5, eta=eta, schedule=REWO(1.5, alpha=0.5, beta=0.1))
     second.resume(path)
     assert second.step == 15
     again = []
@@ -82,6 +88,31 @@ def test_training_meets_the_constraint_and_ends_near_the_elbo():
     last = reports[-50:]
     assert sum(r.error for r in last) / 50 < 1.15 * kappa**2
     assert last[-1].phase.beta > 0.5 > reports[0].phase.beta
+
+
+def test_the_regulariser_makes_the_decoder_s_metric_flat():
+    """A linear stretch of the ring: without the penalty the metric keeps it, with it not."""
+    data, numbers = ring() * torch.tensor([3.0, 3, 3, 1, 1, 1]), {}
+    for eta in (0.0, 30.0):
+        schedule = REWO(0.5, nu=0.05, relative=True, alpha=0.9)
+        model, trainer = a_run(steps=1000, schedule=schedule, eta=eta, learning_rate=3e-3)
+        trainer.fit(data)
+        with torch.no_grad():
+            z = model.encode(data).mean
+            numbers[eta] = condition_number(metric_tensor(model.decode, z)).median().item()
+    assert numbers[30.0] < 0.6 * numbers[0.0]
+    assert numbers[30.0] < 3
+
+
+def test_a_dynamically_binarised_set_is_drawn_anew_every_epoch_and_the_same_again():
+    data = glyphs(images=80, binarise="dynamic")
+    shape = ModelConfig(data.shape, hidden=(16,), prior="normal", likelihood="bernoulli")
+    _, trainer = a_run(shape=shape, schedule=FixedBeta())
+    first, again = trainer._batch(data), trainer._batch(data)
+    assert torch.equal(first, again)
+    assert set(first.unique().tolist()) <= {0.0, 1.0}
+    trainer.fit(data)
+    assert trainer.step == 24
 
 
 def test_every_epoch_sees_every_observation_once():
