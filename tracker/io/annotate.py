@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from tracker.detections import Tracks
-from tracker.io.images import IMAGE_SUFFIXES
 from tracker.io.sinks import check_writable
 from trackvae.arrays import FloatArray, Image
 from trackvae.errors import InputError
 from trackvae.files import atomic_path
+from trackvae.images import IMAGE_SUFFIXES
 
 # Eighteen colours far apart in hue or lightness, neighbours in the list most of all: ids are
 # given in order, so people who enter together get neighbouring ids.

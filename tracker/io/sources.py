@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from tracker.detections import Frame
-from tracker.io.images import IMAGE_SUFFIXES, image_frames, list_images, natural_key, read_image
+from tracker.io.images import image_frames, list_images
 from tracker.io.mot import read_length
 from tracker.io.prefetch import read_ahead
 from tracker.io.seqinfo import MOST_FRAMES, SequenceInfo, read_seqinfo
@@ -27,6 +27,7 @@ from tracker.io.video_source import (
     is_url,
 )
 from trackvae.errors import InputError
+from trackvae.images import IMAGE_SUFFIXES, natural_key, read_image
 
 Kind: TypeAlias = Literal["video", "images", "sequence", "webcam", "stream"]
 _DEFAULT_RATE = 30.0

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trackvae.errors import InputError
+from trackvae.images import IMAGE_SUFFIXES, decode_image, natural_key, read_image
 from training.data.binarise import (
     Binarisation,
     DynamicBinarisation,
@@ -24,16 +25,12 @@ from training.data.idx import read_idx
 
 Pixels = npt.NDArray[np.uint8]
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 _VALIDATION = 6  # the last sixth of the training file: 10,000 of 60,000
 
 # Of the 32,460 images, Burda et al. (2016) and Tomczak and Welling (2018) test on 8,070 and
 # validate on 1,345 of 32,415; what we hold is cut in the same proportions.
 _OMNIGLOT_TEST, _OMNIGLOT_VALIDATION = 8_070 / 32_415, 1_345 / 32_415
 OMNIGLOT_SIDE = 28
-
-# How a whole file of a format ends; OpenCV fills what is missing of a cut JPEG with grey.
-_ENDINGS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND"}
 
 
 def binarised(data: DataSet, kind: Binarisation, *, seed: int = 0) -> DataSet:
@@ -205,7 +202,7 @@ def _characters(archives: Sequence[Path], side: int) -> tuple[Pixels, list[str]]
             key = "/".join(parts)
             if key in pictures:  # the two small archives have two alphabets in common
                 continue
-            grey = _decode(f"{path}:{name}", content, colour=False)[..., 0]
+            grey = decode_image(f"{path}:{name}", content, colour=False)[..., 0]
             pictures[key] = _resize(255 - grey, (side, side))
             alphabets.append(parts[0] if len(parts) == 3 else path.stem)
     if len(pictures) < LEAST:
@@ -241,13 +238,6 @@ def _zip_images(path: Path) -> Iterator[tuple[str, bytes]]:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: a zip that cannot be unpacked ({error})") from error
-
-
-def natural_key(path: str | Path) -> list[tuple[int, int, str]]:
-    """Sorting key by which ``a/img2`` comes before ``a/img10``, and that before ``b/img1``."""
-    pieces = re.split(r"(\d+)", str(path).casefold())
-    key = [(0, int(p), p) if p.isdecimal() else (1, 0, p) for p in pieces]
-    return [*key, (2, 0, str(path))]  # 01 and 1 are equal numbers: the name itself decides
 
 
 def image_folder(
@@ -304,7 +294,7 @@ def _read_all(paths: Sequence[Path], size: tuple[int, int] | None, *, colour: bo
     """Every image as (N, C, H, W), resized where a size is given."""
     images = np.empty((0, 0, 0, 0), dtype=np.uint8)
     for row, path in enumerate(paths):
-        image = _decode(str(path), _read(path), colour=colour)
+        image = read_image(path, colour=colour)
         if size is not None:
             image = _resize(image, size)
         if row == 0:
@@ -341,33 +331,6 @@ def _is_image(path: Path) -> bool:
     """Whether a file is an image by its name, and neither it nor a folder on the way is hidden."""
     hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
     return path.suffix.lower() in IMAGE_SUFFIXES and not hidden
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-
-
-def _decode(name: str, content: bytes, *, colour: bool) -> Pixels:
-    """An image file's bytes as (H, W, 3) BGR, or (H, W, 1)."""
-    import cv2
-
-    if not content:
-        raise InputError(f"{name}: an empty file, expected an image")
-    for start, end in _ENDINGS.items():
-        # The second half is enough: an earlier mark belongs to an embedded thumbnail.
-        if content.startswith(start) and content.find(end, len(content) // 2) < 0:
-            raise InputError(f"{name}: a broken image, cut short after {len(content)} bytes")
-    flag = cv2.IMREAD_COLOR if colour else cv2.IMREAD_GRAYSCALE
-    try:
-        image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), flag)
-    except cv2.error as error:
-        raise InputError(f"{name}: a broken image ({str(error).splitlines()[0]})") from error
-    if image is None:
-        raise InputError(f"{name}: a broken image, or none at all; it cannot be decoded")
-    return np.asarray(image, dtype=np.uint8).reshape(*image.shape[:2], -1)
 
 
 def _resize(image: Pixels, size: tuple[int, int]) -> Pixels:

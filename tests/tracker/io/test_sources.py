@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 
 from tests.tracker.io.media import make_images, make_sequence, make_video, number_of, picture
 from tracker.detections import Frame
-from tracker.io.images import natural_key
 from tracker.io.sources import Source, list_sources, open_frames
 from trackvae.errors import InputError
+from trackvae.images import natural_key
 
 
 def numbers(source: Source) -> list[int]:
