@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from tracker.boxes import xyxy_from_tlwh
 from tracker.detections import LARGEST
 from tracker.io.mot import BoxTable
+from trackvae.archives import read_archive
 from trackvae.errors import InputError
 
 
@@ -24,7 +24,7 @@ def read_npz(path: str | Path) -> BoxTable:
         InputError: not an ``.npz``, an array is missing, or lengths differ.
     """
     path = Path(path)
-    arrays = _read_archive(path)
+    arrays = read_archive(path)
     missing = {"frame", "tlwh"} - set(arrays)
     if missing:
         raise InputError(
@@ -47,27 +47,6 @@ def read_npz(path: str | Path) -> BoxTable:
         classes=arrays.get("class"),
         embeddings=arrays.get("feature"),
     )
-
-
-def _read_archive(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of an ``.npz`` by name."""
-    try:
-        with path.open("rb") as file:
-            # numpy takes what is no archive for a pickle, and would have the user allow that.
-            if not zipfile.is_zipfile(file):
-                raise InputError(f"{path}: not a readable .npz; numpy.savez writes one")
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except InputError:
-        raise
-    except Exception as error:  # numpy raises many kinds for a broken archive
-        reason = getattr(error, "strerror", None) or error
-        if "pickle" in str(error):
-            reason = "it holds Python objects; expected arrays of numbers"
-        raise InputError(f"{path}: not a readable .npz ({reason})") from error
 
 
 def _check_npz_array(path: Path, name: str, array: npt.NDArray[Any]) -> None:

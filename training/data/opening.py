@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trackvae.archives import read_archive
 from trackvae.errors import InputError, UsageError
 from trackvae.settings import did_you_mean
 from training.data.binarise import Binarisation, check_binarisation
@@ -153,7 +153,7 @@ def read_arrays(path: str | Path, options: LoadOptions | None = None) -> DataSet
         InputError: no archive, no such array, or values that cannot be learned from.
     """
     path, options = Path(path), options or LoadOptions()
-    arrays = _read_archive(path)
+    arrays = read_archive(path, ("images", "x", "labels"))
     found = [name for name in ("images", "x") if name in arrays]
     if len(found) != 1:
         raise InputError(
@@ -229,22 +229,3 @@ def _standardised(data: DataSet, kind: np.dtype[Any]) -> DataSet:
         standardisation=scale,
         note=f"{data.note}; {kind} values standardised",
     )
-
-
-def _read_archive(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of an ``.npz`` by name."""
-    try:
-        with path.open("rb") as file:
-            # numpy takes what is no archive for a pickle, and would have the user allow that.
-            if not zipfile.is_zipfile(file):
-                raise InputError(f"{path}: not a readable .npz; numpy.savez writes one")
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                wanted = [n for n in archive.files if n in ("images", "x", "labels")]
-                return {name: archive[name] for name in wanted or archive.files}
-    except InputError:
-        raise
-    except Exception as error:  # numpy raises many kinds for a broken archive
-        reason = "it holds Python objects; expected arrays of numbers"
-        reason = reason if "pickle" in str(error) else str(error)
-        raise InputError(f"{path}: not a readable .npz ({reason})") from error
