@@ -46,6 +46,15 @@ def save_results(
         **more,
         "config": dict(config),
         "seeds": list(seeds),
+    }
+    write_report(path, content, packages=packages, wall_seconds=wall_seconds)
+
+
+def write_report(
+    path: str | Path, report: Mapping[str, Any], *, packages: Iterable[str], wall_seconds: float
+) -> None:
+    """Write a report with what tells how it came about: versions, machine, date, seconds."""
+    content = dict(report) | {
         "versions": versions(packages),
         "machine": machine(),
         "date": datetime.date.today().isoformat(),

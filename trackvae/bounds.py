@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from trackvae.distributions import Gaussian
 from trackvae.errors import UsageError
 from trackvae.vae import VAE
 
@@ -28,15 +29,20 @@ def log_weights(
     Returns:
         ``log w`` ``(K, B)`` and the samples z ``(K, B, D)``.
     """
-    q = model.encode(x)
+    return _weigh(model, x, model.encode(x), samples, generator)
+
+
+def _weigh(
+    model: VAE, x: Tensor, q: Gaussian, samples: int, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """As :func:`log_weights`, for observations that are encoded already."""
     z = q.sample(samples, generator)
-    output = model.decoder(z)
-    return (
-        model.likelihood.log_prob(x, output)  # type: ignore[operator]
+    weights = (
+        model.likelihood.log_prob(x, model.decoder(z))  # type: ignore[operator]
         + model.prior.log_prob(z, generator)  # type: ignore[operator]
-        - q.log_prob(z),
-        z,
+        - q.log_prob(z)
     )
+    return weights, z
 
 
 def iw_elbo(
@@ -79,12 +85,7 @@ def negative_log_likelihood(
     at_once = max(1, chunk // max(len(x), 1))
     total = torch.full(x.shape[:1], -math.inf, dtype=q.mean.dtype, device=q.mean.device)
     for first in range(0, samples, at_once):
-        z = q.sample(min(at_once, samples - first), generator)
-        weights = (
-            model.likelihood.log_prob(x, model.decoder(z))  # type: ignore[operator]
-            + model.prior.log_prob(z, generator)  # type: ignore[operator]
-            - q.log_prob(z)
-        )
+        weights, _ = _weigh(model, x, q, min(at_once, samples - first), generator)
         total = torch.logaddexp(total, torch.logsumexp(weights, dim=0))
     return math.log(samples) - total
 

@@ -8,9 +8,10 @@ import pytest
 from tests.tracker.oracles import agreement
 from tools.benchmark import appearance, kernels
 from tools.benchmark.contenders import Contender, filterpy_sort, original_deepsort, ours, results_of
-from tools.benchmark.report import Clock, machine, paired_ratio, spread, use_one_thread
+from tools.benchmark.report import Clock, paired_ratio, spread, use_one_thread
 from tools.benchmark.sequences import load
 from tools.benchmark.timing import in_turns, native_inputs
+from tools.results import machine
 from tracker.synthetic import box_stream
 from trackvae.errors import InputError
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from tools.benchmark.contenders import (
 )
 from tools.benchmark.report import (
     Clock,
-    one_thread_environment,
+    measured_apart,
     paired_ratio,
     spread,
     use_one_thread,
@@ -135,15 +134,9 @@ class AssociationBenchmark:
     def _memory(self, contender: Contender, sequence: str) -> dict[str, float]:
         """Peak memory of one contender, in a process of its own."""
         original = "" if self.original_deepsort is None else str(self.original_deepsort)
-        code = f"import sys; from {MODULE} import measure_memory; measure_memory(*sys.argv[1:])"
-        command = [sys.executable, "-c", code, str(self.data), sequence, contender.name, original]
-        done = subprocess.run(
-            command, env=one_thread_environment(), capture_output=True, text=True, check=False
+        return measured_apart(
+            MODULE, "measure_memory", str(self.data), sequence, contender.name, original
         )
-        if done.returncode:
-            raise RuntimeError(f"{contender.name} failed:\n{done.stderr}")
-        found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-        return found
 
 
 def measure_memory(data: str, sequence: str, name: str, original: str) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,17 +22,12 @@ from typing import Any
 
 import tyro
 
-from tools.benchmark.report import Clock, one_thread_environment
+from tools.benchmark.report import Clock, measured_apart
 from tools.benchmark.trackeval_peer import TrackEvalTree, lay_out
 from tracker.evaluation.inputs import find_pairs
 from trackvae.errors import InputError
 
 SIDES = ("ours", "trackeval")
-_CHILD = """
-import sys
-from tools.benchmark.trackeval_peer import measure_side
-measure_side(*sys.argv[1:])
-"""
 _PACKAGES = ("trackvae", "trackeval", "numpy", "scipy")
 
 
@@ -53,14 +47,11 @@ def _process(side: str, gt: Path, results: Path, tree: TrackEvalTree) -> dict[st
     layout = json.dumps(
         {"folder": str(tree.folder), "benchmark": tree.benchmark, "lengths": dict(tree.lengths)}
     )
-    command = [sys.executable, "-c", _CHILD, side, str(gt), str(results), layout]
-    environment = one_thread_environment()
     start = time.perf_counter()
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - start
-    if done.returncode:
-        raise RuntimeError(f"{side} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1]) | {"process_seconds": seconds}
+    found = measured_apart(
+        "tools.benchmark.trackeval_peer", "measure_side", side, str(gt), str(results), layout
+    )
+    return found | {"process_seconds": time.perf_counter() - start}
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import gc
 import json
-import subprocess
-import sys
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from tools.benchmark.contenders import Contender
-from tools.benchmark.report import Clock, one_thread_environment
+from tools.benchmark.report import Clock, measured_apart
 from tracker import Tracker
 from tracker.detections import Detections
 from tracker.synthetic import box_stream
@@ -53,7 +51,12 @@ def run(out: Path, *, quick: bool) -> int:
     clock = Clock()
     first, last = (1_000, 3_000) if quick else _FRAMES
     with ThreadPoolExecutor(2) as pool:  # memory, not time: two processes at once
-        rows = list(pool.map(lambda preset: _process(preset, first, last), PRESETS))
+        rows = list(
+            pool.map(
+                lambda preset: measured_apart(__name__, "measure", preset, str(first), str(last)),
+                PRESETS,
+            )
+        )
     report = {
         "name": "benchmark-memory",
         "title": f"Resident memory after {first:,} and after {last:,} synthetic frames",
@@ -76,18 +79,6 @@ def run(out: Path, *, quick: bool) -> int:
         )
     print(f"written to {out}")
     return 0 if all(row["within_tolerance"] for row in rows) else 1
-
-
-def _process(preset: str, first: int, last: int) -> dict[str, Any]:
-    code = "import sys; from tools.benchmark.memory import measure; measure(*sys.argv[1:])"
-    command = [sys.executable, "-c", code, preset, str(first), str(last)]
-    done = subprocess.run(
-        command, env=one_thread_environment(), capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise RuntimeError(f"{preset} failed:\n{done.stderr}")
-    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return row
 
 
 def measure(preset: str, first: str, last: str) -> None:

@@ -24,7 +24,14 @@ from tools.benchmark.contenders import (
     original_deepsort,
     ours,
 )
-from tools.benchmark.report import ONE_THREAD, Clock, one_thread_environment, paired_ratio, spread
+from tools.benchmark.report import (
+    ONE_THREAD,
+    Clock,
+    measured_apart,
+    one_thread_environment,
+    paired_ratio,
+    spread,
+)
 from tools.benchmark.sequences import SEQUENCES, load
 from tools.benchmark.timing import native_inputs, one_run
 from tracker import matching
@@ -38,7 +45,6 @@ print("busy", flush=True)
 while True:
     a @ a
 """
-_CHILD = "import sys; from tools.benchmark.neighbour import measure; measure(*sys.argv[1:])"
 
 
 def _unguarded() -> Contender:
@@ -98,7 +104,7 @@ def run(out: Path, data: Path, frames: int | None, original: Path | None, repeat
         for threads, environment in (("free", _free()), ("one", one_thread_environment())):
             for busy in (False, True):
                 with _neighbour(busy):
-                    found = _process(arguments, environment)
+                    found = measured_apart(__name__, "measure", *arguments, environment=environment)
                 state = f"{threads}, {'beside' if busy else 'alone'}"
                 for name, rate in found.items():
                     rates.setdefault(name, {}).setdefault(state, []).append(rate)
@@ -143,15 +149,6 @@ def _row(
         "ratio": paired_ratio(mine, states["free, beside"]),
         "note": "ratio: ours to this one, both beside the neighbour with free BLAS",
     }
-
-
-def _process(arguments: list[str], environment: dict[str, str]) -> dict[str, float]:
-    command = [sys.executable, "-c", _CHILD, *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"the measuring process failed:\n{done.stderr}")
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def measure(data: str, most: str, original: str) -> None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import datetime
 import gc
 import json
 import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tools.results import machine, versions
-from trackvae.files import write_text
+from tools.results import write_report
 
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -81,11 +80,37 @@ class Clock:
 
     def save(self, report: Mapping[str, Any], packages: Iterable[str], path: Path) -> None:
         """Add versions, machine, date and seconds to a report, and write it as JSON."""
-        full = dict(report) | {
-            "versions": versions(packages),
-            "machine": machine(),
-            "load_average_at_start": self._load,
-            "date": datetime.date.today().isoformat(),
-            "wall_seconds": round(time.perf_counter() - self._start, 1),
-        }
-        write_text(path, json.dumps(full, indent=2) + "\n")
+        write_report(
+            path,
+            dict(report) | {"load_average_at_start": self._load},
+            packages=packages,
+            wall_seconds=time.perf_counter() - self._start,
+        )
+
+
+def measured_apart(
+    module: str, function: str, *arguments: str, environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """What a function prints as its last line, JSON, when it runs in a process of its own.
+
+    Args:
+        module: where the function is.
+        function: takes texts, and prints.
+        *arguments: what it takes.
+        environment: of the process; one BLAS thread where left out.
+
+    Raises:
+        RuntimeError: the process failed; with what it said.
+    """
+    code = f"import sys; from {module} import {function}; {function}(*sys.argv[1:])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env=one_thread_environment() if environment is None else dict(environment),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{module}.{function} {' '.join(arguments)} failed:\n{done.stderr}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
