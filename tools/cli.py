@@ -56,6 +56,7 @@ def _parse(arguments: Sequence[str]) -> Command:
     from tools.demo import Demo
     from tools.evaluate import Evaluate
     from tools.info import Info
+    from tools.reproduce.command import Reproduce
     from tools.track import Track
 
     if list(arguments) == ["--version"]:
@@ -66,6 +67,7 @@ def _parse(arguments: Sequence[str]) -> Command:
         | Annotated[Track, tyro.conf.subcommand("track")]
         | Annotated[Evaluate, tyro.conf.subcommand("eval")]
         | Annotated[Info, tyro.conf.subcommand("info")]
+        | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     )
     explained = io.StringIO()
     try:

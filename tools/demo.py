@@ -52,12 +52,12 @@ class Demo:
         return 0
 
     def _make_scene(self, console: Console) -> Path:
-        from tools.progress import frame_progress
+        from tools.progress import progress
         from tracker.synthetic import Scene, SceneConfig
 
         sequence = self.out / "street"
         scene = Scene(SceneConfig(frames=self.frames, seed=self.seed))
-        with frame_progress("making the scene", self.frames) as advance:
+        with progress("making the scene", self.frames) as advance:
             scene.write(sequence, overwrite=True, progress=lambda done, _: advance(done))
         people = len(set(scene.ground_truth.ids.tolist()))
         console.print(
@@ -70,7 +70,7 @@ class Demo:
     def _follow(self, preset: str, sequence: Path) -> tuple[Scores, float]:
         """Scores, and frames a second with reading, drawing and encoding."""
         from reid.descriptors import ColourStripes
-        from tools.progress import frame_progress
+        from tools.progress import progress
         from tracker import Tracker, evaluate
         from tracker.io.sinks import MotTextSink, Sink
         from tracker.io.video_sink import VideoSink
@@ -82,7 +82,7 @@ class Demo:
         result = self.out / preset / f"{sequence.name}.txt"
         sinks: list[Sink] = [MotTextSink(result), VideoSink(result.with_suffix(".mp4"), rate)]
         start = time.perf_counter()
-        with frame_progress(preset, self.frames) as advance:
+        with progress(preset, self.frames) as advance:
             follow(source, tracker, sinks, on_frame=lambda state: advance(state.frames))
         speed = self.frames / (time.perf_counter() - start)
         return evaluate(sequence, result).combined, speed

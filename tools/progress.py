@@ -1,4 +1,4 @@
-"""Progress on a terminal: frames, frames a second, time left. Silent where nobody looks."""
+"""Progress on a terminal: how many, how many a second, time left. Silent where nobody looks."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-_REDRAW_FRAMES = 8  # of the fastest trackers; drawing itself is limited to ten times a second
+_REDRAW = 8  # of the fastest trackers; drawing itself is limited to ten times a second
 
 
 @contextmanager
-def frame_progress(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show how many frames of ``name`` are done.
+def progress(name: str, total: int | None, unit: str = "frames") -> Iterator[Callable[[int], None]]:
+    """Show how much of ``name`` is done.
 
     Args:
         name: what is worked on.
-        total: frames in all, or None where nobody knows.
+        total: how many in all, or None where nobody knows.
+        unit: of what.
 
     Yields:
-        A function to call with the number of frames done.
+        A function to call with the number that is done.
     """
     if not sys.stderr.isatty():
         yield lambda _: None
@@ -38,7 +39,7 @@ def frame_progress(name: str, total: int | None) -> Iterator[Callable[[int], Non
     class _Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
             speed = task.finished_speed or task.speed
-            return Text("" if speed is None else f"{speed:.0f} frames/s")
+            return Text("" if speed is None else f"{speed:.0f} {unit}/s")
 
     with Progress(
         TextColumn("{task.description}", markup=False),
@@ -51,7 +52,7 @@ def frame_progress(name: str, total: int | None) -> Iterator[Callable[[int], Non
         task = bar.add_task(name, total=total)
 
         def advance(done: int) -> None:
-            if done % _REDRAW_FRAMES == 0 or done == total:
+            if done % _REDRAW == 0 or done == total:
                 bar.update(task, completed=done)
 
         yield advance

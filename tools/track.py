@@ -187,7 +187,7 @@ class _Runner:
     # --- tracking
 
     def _track(self, name: str, opened: DetectedSource) -> None:
-        from tools.progress import frame_progress
+        from tools.progress import progress
         from tracker.pipeline import follow
 
         tracker = self._tracker(opened)
@@ -196,7 +196,7 @@ class _Runner:
         if config.uses_appearance and not _brings_embeddings(opened):
             pixels = True
         start = time.perf_counter()
-        with frame_progress(name, opened.source.info.length) as advance:
+        with progress(name, opened.source.info.length) as advance:
             done = follow(
                 opened,
                 tracker,

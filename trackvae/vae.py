@@ -1,7 +1,7 @@
 """The variational autoencoder: encoder, decoder, likelihood and any prior.
 
-One class serves VAE, IWAE, VHP-VAE and FMVAE: they differ in the prior that they are given, in the
-bound that is optimised (:mod:`trackvae.bounds`) and in how they are trained.
+One class serves VAE, IWAE (of one and of two stochastic layers), VHP-VAE and FMVAE: they differ in
+the prior that they are given, in how many samples their bound takes and in how they are trained.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from trackvae.distributions import Gaussian
+from trackvae.distributions import Gaussian, log_mean_exp
+from trackvae.errors import UsageError
 
 
 class Prior(Protocol):
@@ -49,7 +50,7 @@ class Likelihood(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Terms:
-    """What a batch costs, one value for each observation ``(B,)``.
+    """What a batch costs: one value for each observation ``(B,)``, or K for each ``(K, B)``.
 
     Attributes:
         rate: ``log q(z|x) - log p(z)`` at one sample: an estimate of the KL divergence (with the
@@ -57,7 +58,7 @@ class Terms:
         distortion: C, the part of -log p(x|z) that depends on z.
         log_likelihood: log p(x|z).
         error: what the constraint ``error <= kappa^2`` is about.
-        latents: the samples of z that they belong to, ``(B, D)``.
+        latents: the samples of z that they belong to, ``(B, D)`` or ``(K, B, D)``.
     """
 
     rate: Tensor
@@ -68,15 +69,18 @@ class Terms:
 
     @property
     def elbo(self) -> Tensor:
-        """The evidence lower bound (Eq. 3.2), ``(B,)``."""
+        """The evidence lower bound (Eq. 3.2) at each sample, ``(B,)`` or ``(K, B)``."""
         return self.log_likelihood - self.rate
 
     def lagrangian(self, beta: float) -> Tensor:
-        """``rate + distortion / beta``: Eq. 3.9 without the constant, ``(B,)``.
+        """What is minimised, ``(B,)``: Eq. 3.9 without its constant.
 
-        Its gradient at ``beta = 1`` is that of the negative ELBO for a given likelihood scale.
+        One sample: ``rate + C / beta``; at ``beta = 1`` its gradient is that of the negative ELBO
+        for a given likelihood scale. K samples: ``-log 1/K sum_k exp(-(rate_k + C_k / beta))``; at
+        ``beta = 1`` that of the negative importance-weighted bound (Eq. 2.17).
         """
-        return self.rate + self.distortion / beta
+        cost = self.rate + self.distortion / beta
+        return cost if cost.dim() == 1 else -log_mean_exp(-cost, dim=0)
 
 
 class VAE(nn.Module):
@@ -109,12 +113,26 @@ class VAE(nn.Module):
         likelihood: Likelihood = self.likelihood  # type: ignore[assignment]
         return likelihood.mean(self.decoder(z))
 
-    def terms(self, x: Tensor, generator: torch.Generator | None = None) -> Terms:
-        """Rate, distortion and error of a batch ``(B, *event)`` at one sample of z each."""
+    def terms(
+        self, x: Tensor, generator: torch.Generator | None = None, samples: int | None = None
+    ) -> Terms:
+        """Rate, distortion and error of a batch.
+
+        Args:
+            x: ``(B, *event)``.
+            generator: where the noise comes from.
+            samples: K of each observation, for the importance-weighted bound (with a VHP of K = 1
+                inside this is the IWAE of two stochastic layers); None: one, for the ELBO.
+
+        Raises:
+            UsageError: fewer than one sample.
+        """
+        if samples is not None and samples < 1:
+            raise UsageError(f"a bound with {samples} samples, expected at least 1")
         likelihood: Likelihood = self.likelihood  # type: ignore[assignment]
         prior: Prior = self.prior  # type: ignore[assignment]
         q = self.encode(x)
-        z = q.sample(generator=generator)
+        z = q.sample(samples, generator)
         output = self.decoder(z)
         return Terms(
             rate=q.log_prob(z) - prior.log_prob(z, generator),

@@ -39,6 +39,7 @@ class TrainConfig:
         batch_size: observations a batch.
         learning_rate: of Adam at the start.
         final_learning_rate: at the end, on a cosine; None: constant.
+        samples: K of the importance-weighted bound that is maximised (Eq. 2.17); 1: the ELBO.
         seed: of the order of the data and of every sample.
         checkpoint_every: steps between checkpoints; 0: only at the end.
     """
@@ -47,12 +48,18 @@ class TrainConfig:
     batch_size: int = 64
     learning_rate: float = 1e-3
     final_learning_rate: float | None = None
+    samples: int = 1
     seed: int = 0
     checkpoint_every: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
-        for name, least in (("steps", 1), ("batch_size", 1), ("checkpoint_every", 0)):
+        for name, least in (
+            ("steps", 1),
+            ("batch_size", 1),
+            ("samples", 1),
+            ("checkpoint_every", 0),
+        ):
             if getattr(self, name) < least:
                 raise UsageError(f"{name} is {getattr(self, name)}, expected {least} or more")
         for name in ("learning_rate", "final_learning_rate"):
@@ -184,7 +191,8 @@ class Trainer:
             group["lr"] = self._config.rate_at(self.step)
         process = self._fabric.global_rank
         noise = self._generator(2 + process, self.step)
-        terms = self._wrapped.terms(x, noise)
+        samples = None if self._config.samples == 1 else self._config.samples
+        terms = self._wrapped.terms(x, noise, samples)
         reduced = self._fabric.all_reduce(terms.error.mean().detach(), reduce_op="mean")
         error = float(cast(Tensor, reduced))
         phase = self._schedule.step(error)
