@@ -12,7 +12,7 @@ Every one is a sum or a mean over the observation's own dimensions, one value fo
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from torch.nn import functional
 from trackvae.errors import UsageError
 
 Reduction = Literal["sum", "mean"]
+Error = Literal["cross-entropy", "squared"]
 
 
 def _reduced(values: Tensor, event_dims: int, reduction: Reduction) -> Tensor:
@@ -35,16 +36,30 @@ class Bernoulli(nn.Module):
     The distortion is the binary cross entropy, which is -log p(x|z) itself.
     """
 
-    def __init__(self, event_dims: int = 1, reduction: Reduction = "sum") -> None:
-        """Choose the shape of an observation.
+    def __init__(
+        self,
+        event_dims: int = 1,
+        reduction: Reduction = "sum",
+        error: Error = "cross-entropy",
+    ) -> None:
+        """Choose the shape of an observation, and what is held to kappa^2.
 
         Args:
             event_dims: dimensions of one observation (1: a vector, 3: an image with channels).
             reduction: of :meth:`error` over them.
+            error: what :meth:`error` is: the cross entropy, or the squared error between
+                observation and mean (the thesis's kappa of 0.18 on MNIST fits the root of the
+                latter's mean, and no cross entropy).
+
+        Raises:
+            UsageError: an error that is neither.
         """
         super().__init__()
+        if error not in get_args(Error):
+            raise UsageError(f"error is {error!r}, expected one of {', '.join(get_args(Error))}")
         self._event_dims = event_dims
         self._reduction: Reduction = reduction
+        self._error: Error = error
 
     def mean(self, output: Tensor) -> Tensor:
         """Expected observation: probabilities in (0, 1), shaped as ``output``."""
@@ -59,8 +74,12 @@ class Bernoulli(nn.Module):
         return _reduced(self._cross_entropy(x, output), self._event_dims, "sum")
 
     def error(self, x: Tensor, output: Tensor) -> Tensor:
-        """What the constraint is about: the cross entropy by the chosen reduction, ``(...)``."""
-        return _reduced(self._cross_entropy(x, output), self._event_dims, self._reduction)
+        """What the constraint is about: the chosen error by the chosen reduction, ``(...)``."""
+        if self._error == "squared":
+            found = (x - self.mean(output)).square()
+        else:
+            found = self._cross_entropy(x, output)
+        return _reduced(found, self._event_dims, self._reduction)
 
     def _cross_entropy(self, x: Tensor, output: Tensor) -> Tensor:
         # -x log p - (1 - x) log(1 - p) for p = sigmoid(output), without the logarithm of 0
@@ -137,12 +156,23 @@ class GaussianLikelihood(nn.Module):
         """What the constraint is about: the squared error by the chosen reduction, ``(...)``."""
         return _reduced((x - output).square(), self._event_dims, self._reduction)
 
-    @torch.no_grad()
     def observe(self, x: Tensor, output: Tensor) -> None:
         """Move the optimal sigma towards the root mean squared error of a batch."""
+        self._approach((x - output).square().mean())
+
+    def observe_error(self, error: float, size: int) -> None:
+        """The same for a batch whose mean :meth:`error` is known.
+
+        Args:
+            error: mean over the batch, and over the processes of a run where it has several.
+            size: of one observation, all its dimensions.
+        """
+        self._approach(torch.as_tensor(error if self._reduction == "mean" else error / size))
+
+    @torch.no_grad()
+    def _approach(self, found: Tensor) -> None:
         if self.mode != "optimal":
             return
-        found = (x - output).square().mean()
         old = (2 * self.log_sigma).exp()
         mixed = self._momentum * old + (1 - self._momentum) * found
         self.log_sigma.copy_((0.5 * mixed.log()).clamp(min=self._least))

@@ -1,13 +1,15 @@
-"""Networks of encoders, decoders and priors.
+"""Fully-connected networks of encoders, decoders and priors, and what all networks are made of.
 
 A network maps ``(..., D_in)`` to ``(..., D_out)``; :class:`GaussianHead` turns one into a
-conditional Gaussian. The convolutions of Tables A.1 and A.8 are still to be written.
+conditional Gaussian. Networks of images are in :mod:`trackvae.convolutions`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +27,18 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
 }
 _LOG_VAR_RANGE = (-14.0, 8.0)  # standard deviations from 1e-3 to 55: no overflow, no collapse to 0
+_Network = TypeVar("_Network", bound=nn.Module)
+
+
+def activation_layer(name: str) -> nn.Module:
+    """A layer of :data:`ACTIVATIONS`.
+
+    Raises:
+        UsageError: no such activation.
+    """
+    if name not in ACTIVATIONS:
+        raise UsageError(f"activation is {name!r}, expected one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]()
 
 
 def mlp(
@@ -44,23 +58,81 @@ def mlp(
     Raises:
         UsageError: no such activation.
     """
-    if activation not in ACTIVATIONS:
-        raise UsageError(f"activation is {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+    activation_layer(activation)  # refused even where there is no hidden layer
     sizes = [inputs, *hidden]
     layers: list[nn.Module] = []
     for before, after in pairwise(sizes):
-        layers += [nn.Linear(before, after), ACTIVATIONS[activation]()]
+        layers += [nn.Linear(before, after), activation_layer(activation)]
     layers.append(nn.Linear(sizes[-1], outputs))
     return glorot(nn.Sequential(*layers))
 
 
-def glorot(network: nn.Sequential) -> nn.Sequential:
+def gated_mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
+    """Gated fully-connected layers (GatedFC of Table A.1), then a linear one.
+
+    They take no activation: the gate is what is not linear, and it is smooth.
+
+    Args:
+        inputs: dimensions in.
+        hidden: units of the gated layers.
+        outputs: dimensions out; no gate there.
+    """
+    sizes = [inputs, *hidden]
+    layers: list[nn.Module] = [
+        Gated(nn.Linear(before, after), nn.Linear(before, after))
+        for before, after in pairwise(sizes)
+    ]
+    layers.append(nn.Linear(sizes[-1], outputs))
+    return glorot(nn.Sequential(*layers))
+
+
+class Gated(nn.Module):
+    """A pair of layers multiplied element by element: ``value(x) * sigmoid(gate(x))``.
+
+    Gated layers of Table A.1 (Dauphin et al., 2017; Tomczak and Welling, 2018).
+    """
+
+    def __init__(self, value: nn.Module, gate: nn.Module) -> None:
+        """Pair two layers of the same shape."""
+        super().__init__()
+        self.value = value
+        self.gate = gate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As either layer alone."""
+        opening: Tensor = torch.sigmoid(self.gate(x))
+        return self.value(x) * opening
+
+
+def glorot(network: _Network) -> _Network:
     """Initialise every linear and convolutional layer: Glorot's uniform weights, zero biases."""
     for layer in network.modules():
         if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.xavier_uniform_(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+    return network
+
+
+def he(network: _Network) -> _Network:
+    """Initialise a deep network: He's normal weights that keep the size of a signal, zero biases.
+
+    Their variance is 2 over the terms that make one output (He et al., 2015), of which a transposed
+    convolution has as many fewer as its stride places outputs between inputs. Only the last layer
+    follows Glorot's rule, so that training starts near the prior.
+
+    With Glorot's rule throughout and ReLU, the means that an untrained VGG16 encoder gives to
+    different images deviate by 9e-5, and what its decoder draws by 3e-5 (ELU: 3e-3 both); with this
+    by 0.08 (ELU: 0.3 and 0.9); squared error after 20 steps on digits 0.067 against 0.080. It is
+    not for shallow ones: the crop network with ELU is at 0.46 after 60 steps, Glorot at 0.05.
+    """
+    glorot(network)
+    kinds = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+    for layer in [layer for layer in network.modules() if isinstance(layer, kinds)][:-1]:
+        terms = layer.weight[0].numel()  # of a linear layer and of a convolution
+        if isinstance(layer, nn.ConvTranspose2d):  # its weights are (in, out, kernel, kernel)
+            terms = layer.weight[:, 0].numel() // math.prod(layer.stride)
+        nn.init.normal_(layer.weight, std=math.sqrt(2 / terms))
     return network
 
 
@@ -76,5 +148,6 @@ class GaussianHead(nn.Module):
 
     def forward(self, condition: Tensor) -> Gaussian:
         """The Gaussian given the condition."""
-        mean, log_var = self.network(condition).chunk(2, dim=-1)
+        # under autocast the network gives bfloat16, in which a sample 1e-3 from a mean of 2 is lost
+        mean, log_var = self.network(condition).to(condition.dtype).chunk(2, dim=-1)
         return Gaussian(mean, torch.clamp(log_var, *_LOG_VAR_RANGE))

@@ -17,10 +17,16 @@ CONFIGS = [
     ModelConfig((6,), prior="normal", likelihood="bernoulli", activation="elu", **SMALL),
     ModelConfig((3, 2, 2), prior="vamp", sigma="learned", **SMALL),
     ModelConfig((5,), sigma="optimal", reduction="sum", **SMALL),
+    ModelConfig((5,), network="gated-mlp", **SMALL),
+    ModelConfig((1, 9, 6), network="gated-conv", likelihood="bernoulli", **SMALL),
+    ModelConfig((32, 16), network="faces-conv", prior="vamp", **SMALL),
+    ModelConfig((3, 32, 32), network="vgg16", activation="silu", **SMALL),
+    ModelConfig((3, 32, 16), network="crop-conv", activation="elu", **SMALL),
+    ModelConfig((4,), likelihood="bernoulli", constraint="squared", **SMALL),
 ]
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.prior + "-" + c.likelihood)
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.network}-{c.prior}-{c.likelihood}")
 def test_what_was_saved_comes_back(config, tmp_path):
     torch.manual_seed(0)
     model = build(config)
@@ -33,13 +39,26 @@ def test_what_was_saved_comes_back(config, tmp_path):
     with torch.no_grad():
         before, after = (m.terms(x, g) for m, g in zip((model, again), seeds, strict=True))
     assert torch.equal(before.distortion, after.distortion)
+    assert torch.equal(before.rate, after.rate)
+    assert torch.equal(before.error, after.error)
     assert before.elbo.shape == (9,)
     assert model.sample(4).shape == (4, *config.observation)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.prior + "-" + c.likelihood)
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.network}-{c.prior}-{c.likelihood}")
 def test_a_configuration_survives_json(config):
     assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_a_file_from_before_there_were_other_networks_is_one_of_an_mlp(tmp_path):
+    path, older = tmp_path / "model.safetensors", CONFIGS[0].to_dict()
+    del older["network"], older["constraint"]
+    model = build(CONFIGS[0])
+    safetensors.save_file(model.state_dict(), path, metadata={"trackvae": json.dumps(older)})
+    again, config = load(path)
+    assert config == CONFIGS[0]
+    x = torch.rand(3, 4, 4)
+    assert torch.equal(again.encode(x).mean, model.encode(x).mean)
 
 
 def test_a_model_of_another_architecture_is_refused(tmp_path):
@@ -73,6 +92,8 @@ def test_files_that_are_no_model(tmp_path):
         ({"observation": [4], "depth": 3}, "unknown entries: depth"),
         ({"latent": 2}, "has no observation"),
         ({"observation": [4], "prior": "flat"}, "prior is 'flat', expected one of"),
+        ({"observation": [4], "network": "deep"}, "network is 'deep', expected one of mlp"),
+        ({"observation": [3, 50, 64], "network": "vgg16"}, "cannot be used: .* multiples of 32"),
         ({"observation": [0]}, "expected whole numbers from 1"),
         ({"observation": [4], "latent": 0}, "latent is 0"),
         ({"observation": 4}, "cannot be used"),

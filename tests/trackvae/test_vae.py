@@ -1,6 +1,7 @@
 """Laws of the model: bounds against analytic values, densities against torch's."""
 
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -114,6 +115,24 @@ def test_the_reductions_of_the_squared_error_are_what_they_say():
     )
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_the_squared_constraint_of_a_bernoulli_is_that_of_its_mean(reduction):
+    """And it alone changes: the likelihood and the distortion stay."""
+    x, output = (torch.rand(4, 2, 3) > 0.5).double(), torch.randn(4, 2, 3)
+    plain = Bernoulli(2, reduction)
+    squared = Bernoulli(2, reduction, "squared")
+    for n in range(4):
+        errors = [
+            (float(x[n, i, j]) - 1 / (1 + math.exp(-float(output[n, i, j])))) ** 2
+            for i in range(2)
+            for j in range(3)
+        ]
+        expected = sum(errors) / (6 if reduction == "mean" else 1)
+        assert float(squared.error(x, output)[n]) == pytest.approx(expected)
+    torch.testing.assert_close(squared.log_prob(x, output), plain.log_prob(x, output))
+    torch.testing.assert_close(squared.distortion(x, output), plain.distortion(x, output))
+
+
 def test_the_optimal_sigma_is_the_root_mean_squared_error():
     likelihood = GaussianLikelihood("optimal")
     x = torch.zeros(50, 20)
@@ -139,6 +158,18 @@ def test_the_lagrangian_at_beta_one_has_the_elbo_s_gradient(make):
         gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
     for a, b in zip(*gradients, strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("make", "constant"), [(Bernoulli, 0.0), (GaussianLikelihood, 6.0)])
+def test_minus_the_lagrangian_at_beta_one_is_the_elbo(make, constant):
+    """Section 3.2.2: to 1e-6; for a Gaussian up to log sqrt(2 pi sigma^2) of each dimension."""
+    likelihood = make() if make is Bernoulli else make(0.3)
+    encoder = GaussianHead(mlp(6, [8], 4, "tanh"))
+    model = VAE(encoder, mlp(2, [8], 6, "tanh"), likelihood, StandardNormal(2)).double()
+    x = (torch.rand(9, 6) > 0.5).double()
+    terms = model.terms(x, torch.Generator().manual_seed(1))
+    normaliser = constant * 0.5 * math.log(2 * math.pi * 0.3**2)
+    torch.testing.assert_close(-terms.lagrangian(1.0), terms.elbo + normaliser, atol=1e-6, rtol=0)
 
 
 def test_with_the_exact_posterior_every_weight_is_the_density():
@@ -214,6 +245,95 @@ def test_the_vhp_bound_is_below_the_density_and_tightens():
     torch.testing.assert_close(prior.log_prob(z), exact.log_prob(z))
 
 
+def two_layers(samples):
+    """An IWAE of two stochastic layers: a VHP of one sample inside; and x."""
+    prior = VHP(
+        GaussianHead(mlp(2, [6], 6, "tanh")), GaussianHead(mlp(3, [6], 4, "tanh")), 3, samples
+    )
+    encoder = GaussianHead(mlp(5, [8], 4, "tanh"))
+    model = VAE(encoder, mlp(2, [8], 5, "tanh"), Bernoulli(), prior).double()
+    return model, (torch.rand(4, 5) > 0.5).double()
+
+
+def naive_bound(model, x, samples, generator):
+    """log 1/K sum_k p(x|z1) p(z1|z2) p(z2) / q(z1|x) q(z2|z1), one sample and image at a time."""
+    noises = torch.randn(samples, len(x), 2, generator=generator)
+    deeper = torch.randn(1, samples, len(x), 3, generator=generator)[0]
+    normal = lambda g: reference.Normal(g.mean, (0.5 * g.log_var).exp())  # noqa: E731
+    bounds = []
+    for b in range(len(x)):
+        weights = []
+        for k in range(samples):
+            q1 = normal(model.encoder(x[b]))
+            z1 = q1.mean + q1.stddev * noises[k, b]
+            q2 = normal(model.prior.posterior(z1))
+            z2 = q2.mean + q2.stddev * deeper[k, b]
+            p1 = normal(model.prior.conditional(z2))
+            likelihood = reference.Bernoulli(logits=model.decoder(z1)).log_prob(x[b])
+            weight = likelihood.sum() + p1.log_prob(z1).sum() - q1.log_prob(z1).sum()
+            weight = weight + reference.Normal(0.0, 1.0).log_prob(z2).sum()
+            weights.append(weight - q2.log_prob(z2).sum())
+        bounds.append(torch.logsumexp(torch.stack(weights), 0) - math.log(samples))
+    return torch.stack(bounds)
+
+
+@pytest.mark.parametrize("samples", [1, 7])
+def test_the_iwae_of_two_layers_is_the_naive_loop(samples):
+    """L = 2 of Table 3.2, value and gradient."""
+    model, x = two_layers(samples=1)
+    found = -model.terms(x, torch.Generator().manual_seed(5), samples).lagrangian(1.0)
+    expected = naive_bound(model, x, samples, torch.Generator().manual_seed(5))
+    torch.testing.assert_close(found, expected)
+    parameters = list(model.parameters())
+    gradients = (torch.autograd.grad(bound.sum(), parameters) for bound in (found, expected))
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_the_iwae_of_one_sample_is_the_elbo():
+    """L = 1, with the noise of the ELBO."""
+    model, x = two_layers(samples=4)
+    model.prior = StandardNormal(2).double()
+    one = model.terms(x, torch.Generator().manual_seed(5), samples=1)
+    plain = model.terms(x, torch.Generator().manual_seed(5))
+    torch.testing.assert_close(-one.lagrangian(1.0), plain.elbo)
+    torch.testing.assert_close(-plain.lagrangian(1.0), plain.elbo)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_the_bound_of_all_samples_is_at_least_the_mean_of_its_parts_bounds(layers):
+    """Why it rises with K (Burda et al., 2016, Theorem 1), on the same draws: no chance in it."""
+    model, x = two_layers(samples=1)
+    if layers == 1:
+        model.prior = StandardNormal(2).double()
+    weights = model.terms(x, torch.Generator().manual_seed(2), samples=64).elbo  # (K, B)
+    bounds = [
+        torch.stack([log_mean_exp(part, dim=0) for part in weights.split(k)]).mean(0)
+        for k in (1, 2, 8, 64)
+    ]
+    for fewer, more in pairwise(bounds):
+        assert (fewer < more).all()
+
+
+def test_the_iwae_of_two_layers_reaches_the_density():
+    """With K = 1 inside, the VHP's looseness vanishes as the samples outside grow."""
+    model, _ = linear_gaussian(slack=2.0)
+    weight, bias = model.decoder.weight.detach(), model.decoder.bias.detach()
+    within = torch.tensor([[0.8, 0.2], [-0.3, 0.6]])
+    posterior = Fixed(torch.zeros(2, 2), torch.zeros(2), torch.full((2,), 1.2))
+    variance = torch.full((2,), 0.5)
+    model.prior = VHP(posterior, Fixed(within, torch.tensor([0.3, 0.0]), variance), 2, samples=1)
+    covariance = weight @ (within @ within.T + 0.5 * torch.eye(2)) @ weight.T
+    mean = bias + weight @ torch.tensor([0.3, 0.0])
+    exact = reference.MultivariateNormal(mean, covariance + SIGMA**2 * torch.eye(5))
+    x = exact.sample((8,))
+    with torch.no_grad():
+        few = torch.stack([iw_elbo(model, x, 1) for _ in range(500)]).mean()
+        many = iw_elbo(model, x, 40_000)
+    assert few < exact.log_prob(x).mean() - 0.1
+    torch.testing.assert_close(many, exact.log_prob(x), atol=0.05, rtol=0)
+
+
 def test_samples_of_the_vhp_have_its_moments():
     prior, exact = a_vhp(4, 1.0)
     z = prior.sample(200_000)
@@ -266,6 +386,7 @@ def test_networks_have_zero_biases_and_bounded_variances(activation):
         (lambda: GaussianLikelihood(0.0), "sigma is 0.0"),
         (lambda: GaussianLikelihood("small"), "sigma is 'small'"),
         (lambda: VHP(None, None, 2, samples=0), "0 importance samples"),
+        (lambda: Bernoulli(error="absolute"), "error is 'absolute', expected one of cross-entropy"),
     ],
 )
 def test_settings_that_mean_nothing(make, message):
