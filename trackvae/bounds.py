@@ -1,4 +1,9 @@
-"""Bounds on log p(x) by importance sampling, and samples from the posterior that they imply."""
+"""Bounds on log p(x) by importance sampling, and samples from the posterior that they imply.
+
+A VHP has a second layer of importance weights, those of its density. ``inner`` is their number:
+with 1 every weight is an unbiased estimate of p(x), the plain importance-weighted bound of a model
+of two stochastic layers; with more, the density inside is a tighter bound, at their cost each.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,7 @@ from torch import Tensor
 
 from trackvae.distributions import Gaussian
 from trackvae.errors import UsageError
+from trackvae.priors import VHP
 from trackvae.vae import VAE
 
 
@@ -33,16 +39,23 @@ def log_weights(
 
 
 def _weigh(
-    model: VAE, x: Tensor, q: Gaussian, samples: int, generator: torch.Generator | None
+    model: VAE,
+    x: Tensor,
+    q: Gaussian,
+    samples: int,
+    generator: torch.Generator | None,
+    inner: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """As :func:`log_weights`, for observations that are encoded already."""
     z = q.sample(samples, generator)
-    weights = (
-        model.likelihood.log_prob(x, model.decoder(z))  # type: ignore[operator]
-        + model.prior.log_prob(z, generator)  # type: ignore[operator]
-        - q.log_prob(z)
+    prior = model.prior
+    density = (
+        prior.log_prob(z, generator, inner)
+        if isinstance(prior, VHP)
+        else prior.log_prob(z, generator)  # type: ignore[operator]
     )
-    return weights, z
+    likelihood = model.likelihood.log_prob(x, model.decoder(z))  # type: ignore[operator]
+    return likelihood + density - q.log_prob(z), z
 
 
 def iw_elbo(
@@ -61,31 +74,73 @@ def negative_log_likelihood(
     x: Tensor,
     samples: int = 5000,
     *,
-    chunk: int = 100_000,
+    inner: int | None = None,
+    chunk: int = 4_000,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """An upper bound on -log p(x) that tightens with the samples: minus the bound of Eq. 2.17.
 
-    With a VHP the density of z inside is itself a lower bound, so that this remains an upper bound
-    at any number of samples. x is encoded once; samples are drawn in chunks.
+    With a VHP there are two, both upper bounds at any number of samples. ``inner=1``: every weight
+    ``p(x|z) p(z|zeta) p(zeta) / (q(z|x) q(zeta|z))`` is an unbiased estimate of p(x), as in a model
+    of two stochastic layers. ``inner=K``: the mean of K such estimates for each z, tighter for as
+    many z, at K times the cost of the prior's networks.
+
+    x is encoded once; samples are drawn in chunks.
 
     Args:
         model: the model.
         x: ``(B, *event)``.
-        samples: K; the thesis takes 5,000.
-        chunk: samples times observations that are decoded at once.
+        samples: K of each observation; the thesis takes 5,000.
+        inner: K of the VHP's density; as the prior was made, where left out.
+        chunk: latents (z, or the VHP's zeta where those are more) whose networks run at once; what
+            bounds the memory. 4,000 decoded digits are 12 MB and stay in the cache: 22 us each
+            against 43 at 100,000 (300 x 2 units).
         generator: where the noise comes from.
 
     Returns:
         ``(B,)`` in nats.
+
+    Raises:
+        UsageError: numbers below 1, or ``inner`` for a prior whose density is exact.
     """
-    if samples < 1:
-        raise UsageError(f"likelihood with {samples} samples, expected at least 1")
+    for name, value in (("samples", samples), ("inner", inner), ("chunk", chunk)):
+        if value is not None and value < 1:
+            raise UsageError(f"likelihood with {name}={value}, expected at least 1")
+    prior = model.prior
+    if inner is not None and not isinstance(prior, VHP):
+        raise UsageError(f"inner={inner} samples of a {type(prior).__name__}, expected a VHP")
+    each = (inner or prior.samples) if isinstance(prior, VHP) else 1
+    rows = max(1, chunk // each)
     q = model.encode(x)
-    at_once = max(1, chunk // max(len(x), 1))
+    parts = [
+        _negative_log_mean(
+            model,
+            x[first : first + rows],
+            Gaussian(q.mean[first : first + rows], q.log_var[first : first + rows]),
+            samples,
+            rows,
+            inner,
+            generator,
+        )
+        for first in range(0, max(len(x), 1), rows)
+    ]
+    return torch.cat(parts)
+
+
+def _negative_log_mean(
+    model: VAE,
+    x: Tensor,
+    q: Gaussian,
+    samples: int,
+    rows: int,
+    inner: int | None,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """Minus the logarithm of the mean weight, ``(B,)``, with at most ``rows`` >= B z at once."""
+    at_once = max(1, rows // max(len(x), 1))
     total = torch.full(x.shape[:1], -math.inf, dtype=q.mean.dtype, device=q.mean.device)
     for first in range(0, samples, at_once):
-        weights, _ = _weigh(model, x, q, min(at_once, samples - first), generator)
+        weights, _ = _weigh(model, x, q, min(at_once, samples - first), generator, inner)
         total = torch.logaddexp(total, torch.logsumexp(weights, dim=0))
     return math.log(samples) - total
 

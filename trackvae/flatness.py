@@ -25,6 +25,7 @@ Schedules, eta and when to start (after REWO's initial phase; from step 0 it sta
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -84,6 +85,27 @@ def mixup(z: Tensor, rho_0: float, generator: torch.Generator | None = None) -> 
     other = z[torch.randperm(len(z), generator=generator, device=z.device)]
     uniform = torch.rand(len(z), 1, generator=generator, device=z.device, dtype=z.dtype)
     return torch.lerp(z, other, uniform * (1 + 2 * rho_0) - rho_0)
+
+
+def some_rows(z: Tensor, count: int | None, generator: torch.Generator | None = None) -> Tensor:
+    """``count`` rows drawn without replacement: a penalty on them is unbiased for that on all.
+
+    Args:
+        z: (N, D_z).
+        count: at least 1; None, or N and more: all rows, as they are.
+        generator: on z's device.
+
+    Returns:
+        (min(count, N), D_z).
+
+    Raises:
+        ValueError: count is less than 1.
+    """
+    if count is not None and count < 1:
+        raise ValueError(f"count is {count}, expected 1 or more")
+    if count is None or count >= len(z):
+        return z
+    return z[torch.randperm(len(z), generator=generator, device=z.device)[:count]]
 
 
 def exact(
@@ -214,13 +236,15 @@ class MovingScale:
         self.momentum = momentum
         self.value: Tensor | None = None
 
-    def step(self, sketch: Sketch) -> Tensor:
+    def step(self, sketch: Sketch, together: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """The average before this sketch, (), detached; then take the sketch in.
 
         The first call has no past and returns the sketch's own. A sketch whose c^2 is not finite
-        (an empty batch) is not taken in.
+        (an empty batch) is not taken in. ``together`` takes the mean over several processes.
         """
         new = scaling_factor(sketch)
+        if together is not None:
+            new = together(new)
         if self.value is None:
             self.value = new if bool(new.isfinite()) else None
             return new

@@ -133,7 +133,7 @@ class VAE(nn.Module):
         prior: Prior = self.prior  # type: ignore[assignment]
         q = self.encode(x)
         z = q.sample(samples, generator)
-        output = self.decoder(z)
+        output = self.decoder(z).to(z.dtype)  # not bfloat16 under autocast
         return Terms(
             rate=q.log_prob(z) - prior.log_prob(z, generator),
             distortion=likelihood.distortion(x, output),

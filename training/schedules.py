@@ -37,6 +37,11 @@ class Phase:
 class Schedule(Protocol):
     """Moves beta from step to step."""
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it was made of, plain values: a run goes on only with the same."""
+        ...
+
     def step(self, reconstruction_error: float) -> Phase:
         """Take one batch's mean reconstruction error C; say how its step is made."""
         ...
@@ -84,6 +89,7 @@ class MovingConstraint:
             raise UsageError(f"kappa is {kappa}, expected a positive number")
         if not 0 <= alpha < 1:
             raise UsageError(f"alpha is {alpha}, expected 0 to below 1")
+        self.kappa = kappa
         self._target = kappa**2
         self._alpha = alpha
         self._relative = relative
@@ -98,6 +104,16 @@ class MovingConstraint:
             return self.average - self._target
         return min(self.average / self._target - 1.0, _MOST_RELATIVE_ERROR)
 
+    @property
+    def ratio(self) -> float | None:
+        """``C_hat / kappa^2``: below 1 the constraint is met; None before the first batch."""
+        return None if self.average is None else self.average / self._target
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it was made of."""
+        return {"kappa": self.kappa, "alpha": self._alpha, "relative": self._relative}
+
 
 class FixedBeta:
     """The beta-VAE (Higgins et al., 2017); with ``beta=1`` the ELBO."""
@@ -106,6 +122,11 @@ class FixedBeta:
         if not beta > 0:
             raise UsageError(f"beta is {beta}, expected a positive number")
         self.beta = beta
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it was made of."""
+        return {"beta": self.beta}
 
     def step(self, reconstruction_error: float) -> Phase:  # noqa: ARG002
         """Always the same."""
@@ -131,6 +152,11 @@ class WarmUp:
         self._steps = steps
         self._done = 0
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it was made of."""
+        return {"steps": self._steps}
+
     def step(self, reconstruction_error: float) -> Phase:  # noqa: ARG002
         """One step further."""
         self._done += 1
@@ -153,6 +179,12 @@ class _Constrained:
             raise UsageError(f"beta is {beta}, expected a positive number")
         self.beta = beta
         self.constraint = MovingConstraint(kappa, alpha, relative=relative)
+        self._first_beta = beta
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it was made of."""
+        return {"beta": self._first_beta, **self.constraint.settings}
 
     def state_dict(self) -> dict[str, Any]:
         """Beta and the moving average."""
@@ -178,6 +210,11 @@ class GECO(_Constrained):
     ) -> None:
         super().__init__(kappa, beta, alpha, relative=relative)
         self._nu = nu
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it was made of."""
+        return {**super().settings, "nu": self._nu}
 
     def step(self, reconstruction_error: float) -> Phase:
         """Update beta by the constraint's error."""
@@ -208,6 +245,11 @@ class REWO(_Constrained):
         super().__init__(kappa, beta, alpha, relative=relative)
         self._nu, self._tau = nu, tau
         self.initial_phase = True
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it was made of."""
+        return {**super().settings, "nu": self._nu, "tau": self._tau}
 
     def step(self, reconstruction_error: float) -> Phase:
         """Leave the initial phase once the constraint is met; then update beta."""

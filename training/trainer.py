@@ -2,32 +2,37 @@
 
 Everything random in a step is drawn from a generator that the seed and the step's number determine,
 so that a resumed run needs no hidden state and equals the uninterrupted one to the last bit (on one
-kind of machine). A checkpoint is one safetensors file, written whole or not at all.
+kind of machine). Several processes (torchrun) work on parts of one large batch: they share the
+error, hence beta; c^2; and the gradients, averaged once a step. So every one makes the same update.
 """
 
 from __future__ import annotations
 
-import json
 import math
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from trackvae.errors import InputError, UsageError
-from trackvae.files import atomic_path, write_errors
-from trackvae.vae import VAE
+from trackvae.likelihoods import GaussianLikelihood
+from trackvae.vae import VAE, Terms
+from training.batches import Batches, check_data
+from training.checkpoints import Checkpoint, structure
 from training.data.dataset import DataSet
 from training.objectives import Flatness
-from training.schedules import Phase, Schedule
+from training.schedules import MovingConstraint, Phase, Schedule
+from training.watch import KappaWatch
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-_ENTRY = "training"  # of a checkpoint's metadata
+PRECISIONS = ("32-true", "bf16-mixed")
+_FREE = ("checkpoint_every", "patience")  # a resumed run may differ in these
 
 
 @dataclass(frozen=True)
@@ -36,12 +41,15 @@ class TrainConfig:
 
     Attributes:
         steps: batches in all.
-        batch_size: observations a batch.
+        batch_size: observations a batch, in each process.
         learning_rate: of Adam at the start.
         final_learning_rate: at the end, on a cosine; None: constant.
         samples: K of the importance-weighted bound that is maximised (Eq. 2.17); 1: the ELBO.
         seed: of the order of the data and of every sample.
         checkpoint_every: steps between checkpoints; 0: only at the end.
+        clip: largest norm of all gradients together; None: as they are.
+        patience: steps of one window in which REWO's initial phase must make progress towards
+            kappa; three without end the run. 0: never.
     """
 
     steps: int = 2000
@@ -51,6 +59,8 @@ class TrainConfig:
     samples: int = 1
     seed: int = 0
     checkpoint_every: int = 0
+    clip: float | None = None
+    patience: int = 1000
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
@@ -59,10 +69,11 @@ class TrainConfig:
             ("batch_size", 1),
             ("samples", 1),
             ("checkpoint_every", 0),
+            ("patience", 0),
         ):
             if getattr(self, name) < least:
                 raise UsageError(f"{name} is {getattr(self, name)}, expected {least} or more")
-        for name in ("learning_rate", "final_learning_rate"):
+        for name in ("learning_rate", "final_learning_rate", "clip"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise UsageError(f"{name} is {value}, expected a positive number")
@@ -77,7 +88,7 @@ class TrainConfig:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one step did; means over its batch.
+    """What one step did; means over its batch and over the processes.
 
     Attributes:
         step: its number, from 1.
@@ -86,6 +97,9 @@ class Report:
         distortion: in nats.
         error: what the constraint is about.
         loss: what was minimised.
+        learning_rate: of the optimiser.
+        constraint: ``C_hat / kappa^2``, met below 1; None where the schedule has none.
+        flatness: F_reg, before its weight eta; None where it had no part.
     """
 
     step: int
@@ -94,6 +108,30 @@ class Report:
     distortion: float
     error: float
     loss: float
+    learning_rate: float
+    constraint: float | None = None
+    flatness: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a run ended.
+
+    Attributes:
+        steps: that were made in all.
+        seconds: that this part of the run took.
+        beta: at the end.
+        error: at the end: the constraint's moving average, or that of the last batch.
+        kappa_met_at: the first step at which the moving error was below kappa^2; None: at none.
+        stopped: why the run is not what it should have been, in one line; None: it is.
+    """
+
+    steps: int
+    seconds: float
+    beta: float
+    error: float
+    kappa_met_at: int | None
+    stopped: str | None
 
 
 class Trainer:
@@ -111,26 +149,42 @@ class Trainer:
         """Prepare a run.
 
         Args:
-            model: is trained in place.
+            model: is trained in place. Several processes start from the first one's.
             schedule: moves beta.
             config: how long and how fast.
             flatness: the regulariser that makes a VAE an FMVAE; joins in the main phase (from
                 step 0 it stalls).
-            fabric: device, precision and processes; the CPU where left out.
+            fabric: device, precision and processes, launched; one process on the CPU where left
+                out.
+
+        Raises:
+            UsageError: a precision or a strategy that it does not have.
         """
         from lightning_fabric import Fabric
 
         self._fabric = fabric or Fabric(accelerator="cpu", devices=1)
+        self._precision = _checked_precision(self._fabric)
         self._config = config
         self._schedule = schedule
         self._flatness = flatness
+        self._model = model.train()
+        self._fabric.to_device(model)
+        if self._fabric.world_size > 1:
+            self._model.load_state_dict(self._fabric.broadcast(self._model.state_dict()))
         self._parameters = list(model.parameters())
         self._prior_parameters = list(model.prior.parameters())
-        optimiser = torch.optim.Adam(self._parameters, lr=config.learning_rate)
-        wrapped, self._optimiser = self._fabric.setup(model, optimiser)
-        wrapped.mark_forward_method("terms")
-        self._wrapped: Any = wrapped
-        self._model = model
+        # Adam in one kernel: 0.19 ms a step for the pendulum's network against 0.67
+        self._optimiser = torch.optim.Adam(
+            self._parameters,
+            lr=config.learning_rate,
+            fused=self._fabric.device.type in ("cpu", "cuda"),
+        )
+        self._batches = Batches(
+            config.seed, config.batch_size, self._fabric.global_rank, self._fabric.world_size
+        )
+        constraint: MovingConstraint | None = getattr(schedule, "constraint", None)
+        self._watch = KappaWatch(constraint, config.patience, config.steps)
+        self._last = (math.nan, math.nan)  # beta and error of the last step
         self.step = 0
 
     def fit(
@@ -139,142 +193,223 @@ class Trainer:
         *,
         checkpoint: str | Path | None = None,
         on_step: Callable[[Report], None] | None = None,
-    ) -> None:
+    ) -> Summary:
         """Train until the configured number of steps is reached.
 
         Args:
             data: the training part of a data set; or a tensor ``(N, *event)`` on the CPU.
             checkpoint: where the state is written, every so often and at the end.
-            on_step: called after each step.
+            on_step: called after each step, in every process with the same report.
+
+        Returns:
+            How it ended. A run that never met its kappa says so.
 
         Raises:
-            InputError: no data, NaN in them, or a loss that is no longer finite; the last
-                checkpoint is then still that of a sound state.
+            InputError: no data, or NaN in them; a loss that is no longer finite: the last
+                checkpoint is then still that of a sound state; a kappa that will never be met:
+                the state is saved first.
         """
-        if (len(data.train) if isinstance(data, DataSet) else len(data)) == 0:
-            raise InputError("no data to train on")
-        whole = torch.from_numpy(data.values()) if isinstance(data, DataSet) else data
-        if not torch.isfinite(whole).all():
-            raise InputError("the data hold NaN or infinity")
-        every = self._config.checkpoint_every
+        check_data(data, self._fabric.world_size)
+        start, every = time.perf_counter(), self._config.checkpoint_every
         while self.step < self._config.steps:
-            report = self._make_step(self._batch(data))
+            x = self._fabric.to_device(self._batches.take(data, self.step))
+            report = self._make_step(x)
             if on_step is not None:
                 on_step(report)
+            if self._watch.rest is not None:
+                break
             if checkpoint is not None and every and self.step % every == 0:
                 self.save(checkpoint)
         if checkpoint is not None:
             self.save(checkpoint)
+        if self._watch.rest is not None:
+            raise InputError(self._watch.unmet(self.step, self._watch.rest, "levelled off"))
+        return self._summary(time.perf_counter() - start)
 
-    def _generator(self, purpose: int, number: int) -> torch.Generator:
-        """A generator that the seed, a purpose and a number determine."""
-        mixed = (self._config.seed * 1_000_003 + purpose) * 1_000_000_007 + number
-        return torch.Generator().manual_seed(mixed % 2**63)
-
-    def _batch(self, data: Tensor | DataSet) -> Tensor:
-        """This step's observations: every epoch goes through the data in an order of its own."""
-        count = len(data.train) if isinstance(data, DataSet) else len(data)
-        size = min(self._config.batch_size, count)
-        processes, process = self._fabric.world_size, self._fabric.global_rank
-        a_round = max(1, count // (size * processes))
-        epoch, place = divmod(self.step, a_round)
-        order = torch.randperm(count, generator=self._generator(1, epoch))
-        first = (place * processes + process) * size
-        rows = order[first : first + size]
-        if isinstance(data, DataSet):
-            return self._fabric.to_device(torch.from_numpy(data.batch(rows.numpy(), epoch=epoch)))
-        return self._fabric.to_device(data[rows])
+    # --- one step
 
     def _make_step(self, x: Tensor) -> Report:
         """Algorithm 2: one batch, one update of beta, one step of the optimiser."""
-        for group in self._optimiser.param_groups:
-            group["lr"] = self._config.rate_at(self.step)
-        process = self._fabric.global_rank
-        noise = self._generator(2 + process, self.step)
-        samples = None if self._config.samples == 1 else self._config.samples
-        terms = self._wrapped.terms(x, noise, samples)
-        reduced = self._fabric.all_reduce(terms.error.mean().detach(), reduce_op="mean")
-        error = float(cast(Tensor, reduced))
+        config, fabric = self._config, self._fabric
+        noise = self._batches.noise(self.step, fabric.device)
+        with fabric.autocast():
+            terms = self._model.terms(x, noise, None if config.samples == 1 else config.samples)
+        parts = (terms.error, terms.rate, terms.distortion)
+        means = self._together(torch.stack([part.mean().detach() for part in parts]))
+        error, rate, distortion = means.tolist()
+        self._check_finite(error + rate + distortion)
         phase = self._schedule.step(error)
-        loss = terms.lagrangian(phase.beta).mean()
-        if self._flatness is not None and phase.train_prior:
-            loss = loss + self._flatness(self._model.decode, terms.latents, noise)
-        if not torch.isfinite(loss):
-            raise InputError(f"step {self.step + 1}: the loss is {float(loss.detach())}")
-        self._optimiser.zero_grad()
-        self._fabric.backward(loss)
-        if not phase.train_prior:
-            for parameter in self._prior_parameters:
-                parameter.grad = None  # Adam passes over what has no gradient
-        self._optimiser.step()
-        self.step += 1
+        loss, penalty = self._loss(terms, phase, noise)
+        self._differentiate(loss, phase)
+        shared = self._share_gradients(torch.stack([loss.detach(), penalty])).tolist()
+        self._check_finite(shared[0])
+        learning_rate = self._update()
+        likelihood = self._model.likelihood
+        if isinstance(likelihood, GaussianLikelihood):
+            likelihood.observe_error(error, x[0].numel())
+        self._watch.step(self.step, error, phase)
+        self._last = (phase.beta, error)
+        eta = self._flatness.config.eta if self._flatness is not None else math.nan
         return Report(
             self.step,
             phase,
-            float(terms.rate.mean().detach()),
-            float(terms.distortion.mean().detach()),
+            rate,
+            distortion,
             error,
-            float(loss.detach()),
+            shared[0],
+            learning_rate,
+            self._watch.ratio,
+            shared[1] / eta if self._flatness is not None and phase.train_prior else None,
         )
+
+    def _loss(self, terms: Terms, phase: Phase, noise: torch.Generator) -> tuple[Tensor, Tensor]:
+        """What is minimised, and the weighted penalty in it, detached."""
+        loss = terms.lagrangian(phase.beta).mean()
+        if self._flatness is None or not phase.train_prior:
+            return loss, torch.zeros_like(loss)
+        z = terms.latents if terms.latents.dim() == 2 else terms.latents[0]
+        # in float32 whatever the precision: G is a product of derivatives
+        penalty = self._flatness(self._model.decode, z, noise, self._together)
+        return loss + penalty, penalty.detach()
+
+    def _differentiate(self, loss: Tensor, phase: Phase) -> None:
+        """Gradients of everything that this phase trains."""
+        for parameter in self._parameters:
+            parameter.grad = None
+        loss.backward()  # type: ignore[no-untyped-call]
+        if not phase.train_prior:
+            for parameter in self._prior_parameters:
+                parameter.grad = None  # Adam passes over what has no gradient
+
+    def _share_gradients(self, values: Tensor) -> Tensor:
+        """Average the gradients over the processes, and some values on the way.
+
+        One exchange, and no wrapper about the model, which knows only its forward pass: the penalty
+        decodes beside it, and the prior has gradients in one phase alone.
+        """
+        if self._fabric.world_size == 1:
+            return values
+        held = [p.grad for p in self._parameters if p.grad is not None]
+        flat = self._together(torch.cat([values, *(gradient.flatten() for gradient in held)]))
+        sizes = [gradient.numel() for gradient in held]
+        parts = torch.split(flat[len(values) :], sizes)
+        for gradient, part in zip(held, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+        return flat[: len(values)]
+
+    def _together(self, value: Tensor) -> Tensor:
+        """The mean over the processes, the same in all of them to the last bit."""
+        if self._fabric.world_size == 1:
+            return value
+        try:
+            mean: Any = self._fabric.all_reduce(value, reduce_op="mean")
+        except RuntimeError as error:  # the others are not to wait for one that is gone
+            line = str(error).strip().splitlines()[0]
+            raise InputError(
+                f"step {self.step + 1}: another process of this run ended ({line})"
+            ) from error
+        return mean
+
+    def _check_finite(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise InputError(
+                f"step {self.step + 1}: the loss is {loss}; give a lower learning rate, or clip"
+            )
+
+    def _update(self) -> float:
+        """One step of the optimiser; its learning rate."""
+        learning_rate = self._config.rate_at(self.step)
+        for group in self._optimiser.param_groups:
+            group["lr"] = learning_rate
+        if self._config.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self._parameters, self._config.clip)
+        self._optimiser.step()
+        self.step += 1
+        return learning_rate
+
+    # --- the end
+
+    def _summary(self, seconds: float) -> Summary:
+        beta, error = self._last
+        error = error if self._watch.average is None else self._watch.average
+        initial = bool(getattr(self._schedule, "initial_phase", False))
+        stopped = self._watch.unmet(self.step, error, "ended") if initial else None
+        return Summary(self.step, seconds, beta, error, self._watch.met_at, stopped)
 
     # --- checkpoints
 
-    def save(self, path: str | Path) -> None:
-        """Write weights, optimiser, schedule and step."""
-        from safetensors.torch import save_file
+    def _run(self) -> dict[str, Any]:
+        """What may not differ in a run that goes on from a checkpoint of this one."""
+        config = {name: v for name, v in asdict(self._config).items() if name not in _FREE}
+        name = type(self._schedule).__name__
+        return {
+            "config": config,
+            "schedule": {"name": name, **self._schedule.settings},
+            "flatness": None if self._flatness is None else asdict(self._flatness.config),
+            "processes": self._fabric.world_size,
+            "precision": self._precision,
+            "model": structure(self._model),
+        }
 
+    def save(self, path: str | Path) -> None:
+        """Write weights, optimiser, schedule and step; of several processes the first one does.
+
+        Raises:
+            InputError: the file cannot be written, or the weights are not finite any more. The
+                file that was there stays.
+        """
+        weights = self._model.state_dict()
+        if not all(bool(value.isfinite().all()) for value in weights.values()):
+            raise InputError(f"step {self.step}: the weights are no longer finite, not saved")
         if self._fabric.global_rank != 0:
             return
-        tensors = {f"model.{k}": v.detach().cpu() for k, v in self._model.state_dict().items()}
-        moments = self._optimiser.state_dict()["state"]
-        for index, state in moments.items():
-            tensors |= {f"adam.{index}.{k}": v.detach().cpu() for k, v in state.items()}
-        about = {
+        state = {
             "step": self.step,
-            "config": asdict(self._config),
-            "schedule": type(self._schedule).__name__,
-            "state": self._schedule.state_dict(),
+            "schedule": self._schedule.state_dict(),
             "flatness": None if self._flatness is None else self._flatness.state_dict(),
+            "watch": self._watch.state_dict(),
+            "last": self._last,
         }
-        tensors = {name: value.contiguous() for name, value in tensors.items()}
-        with atomic_path(path) as temporary, write_errors(path):
-            save_file(tensors, temporary, metadata={_ENTRY: json.dumps(about)})
+        moments = self._optimiser.state_dict()["state"]
+        Checkpoint(self._run(), state, weights, moments).save(path)
 
     def resume(self, path: str | Path) -> None:
         """Go on from a checkpoint of a run with the same model, schedule and configuration.
 
         Raises:
-            InputError: the file is missing, damaged, or of another run.
+            InputError: the file is missing, damaged, or of another run or model.
         """
-        from safetensors import SafetensorError, safe_open
-
-        path = Path(path)
+        found = Checkpoint.load(path)
+        found.check(path, self._run(), self._model)
+        state = found.state
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            about = json.loads(metadata[_ENTRY])
-        except FileNotFoundError as error:
-            raise InputError(f"{path}: no such checkpoint") from error
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise InputError(f"{path}: not a checkpoint of a training run ({error})") from error
-        mine = {"config": asdict(self._config), "schedule": type(self._schedule).__name__}
-        for name, value in mine.items():
-            if about[name] != value:
-                raise InputError(f"{path}: of another run: {name} is {about[name]}, here {value}")
-        weights = {k.removeprefix("model."): v for k, v in tensors.items() if k[:6] == "model."}
-        try:
-            self._model.load_state_dict(weights)
-        except RuntimeError as error:
-            raise InputError(f"{path}: its weights belong to another model") from error
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("adam."):
-                _, index, key = name.split(".", 2)
-                state.setdefault(int(index), {})[key] = value
+            self._schedule.load_state_dict(state["schedule"])
+            if self._flatness is not None:
+                self._flatness.load_state_dict(state["flatness"])
+            self._watch.load_state_dict(state["watch"])
+            self._last = (state["last"][0], state["last"][1])
+            self.step = int(state["step"])
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: a damaged checkpoint ({error!r})") from error
+        self._model.load_state_dict(found.weights)
         groups = self._optimiser.state_dict()["param_groups"]
-        self._optimiser.load_state_dict({"state": state, "param_groups": groups})
-        self._schedule.load_state_dict(about["state"])
-        if self._flatness is not None and about["flatness"] is not None:
-            self._flatness.load_state_dict(about["flatness"])
-        self.step = int(about["step"])
+        self._optimiser.load_state_dict({"state": found.moments, "param_groups": groups})
+
+
+def _checked_precision(fabric: Fabric) -> str:
+    """The fabric's precision.
+
+    Raises:
+        UsageError: one that keeps no float32 weights, or a scaler that a checkpoint would need; a
+            strategy that spreads one model over several devices.
+    """
+    precision = str(getattr(fabric.strategy.precision, "precision", "32-true"))
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision is {precision}, expected one of {', '.join(PRECISIONS)}")
+    from lightning_fabric.strategies.ddp import DDPStrategy
+    from lightning_fabric.strategies.single_device import SingleDeviceStrategy
+
+    if not isinstance(fabric.strategy, (SingleDeviceStrategy, DDPStrategy)):
+        name = type(fabric.strategy).__name__
+        raise UsageError(f"strategy is {name}, expected ddp, or a single device")
+    return precision

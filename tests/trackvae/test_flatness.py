@@ -85,6 +85,47 @@ class TestMixup:
             flatness.mixup(torch.zeros(2, 3), -0.1)
 
 
+class TestSomeRows:
+    def test_of_all_rows_are_the_rows(self):
+        z = torch.randn(6, 3, generator=seeded())
+        for count in (None, 6, 9):
+            assert flatness.some_rows(z, count, seeded()) is z
+
+    def test_are_different_rows_of_the_batch(self):
+        z = torch.arange(40.0).reshape(20, 2)
+        chosen = flatness.some_rows(z, 8, seeded())
+        assert len(set(chosen[:, 0].tolist())) == 8
+        assert set(chosen[:, 0].tolist()) <= set(z[:, 0].tolist())
+
+    def test_penalty_on_them_is_unbiased_for_that_on_all(self):
+        decoder, z = mlp(), torch.randn(10, 3, generator=seeded(2), dtype=torch.float64)
+
+        def penalty(rows: Tensor) -> Tensor:
+            return flatness.relative_penalty(flatness.exact(decoder, rows), C2)
+
+        generator = seeded(3)
+        with torch.no_grad():
+            draws = [penalty(flatness.some_rows(z, 3, generator)) for _ in range(300)]
+            assert_mean(torch.stack(draws), penalty(z))
+
+    def test_gradient_on_them_is_unbiased_for_that_on_all(self):
+        decoder, z = mlp(), torch.randn(6, 3, generator=seeded(2), dtype=torch.float64)
+
+        def slope(rows: Tensor, probes: torch.Generator) -> Tensor:
+            sketch = flatness.random_projection(decoder, rows, probes)
+            return gradient(flatness.relative_penalty(sketch, C2), decoder)
+
+        generator = seeded(3)
+        rows = [flatness.some_rows(z, 2, generator) for _ in range(600)]
+        draws = torch.stack([slope(some, generator) for some in rows])
+        exact = flatness.relative_penalty(flatness.exact(decoder, z), C2)
+        assert_mean(draws, gradient(exact, decoder))
+
+    def test_needs_a_row(self):
+        with pytest.raises(ValueError, match="count is 0, expected 1 or more"):
+            flatness.some_rows(torch.zeros(2, 3), 0)
+
+
 class TestEstimators:
     @DTYPES
     @pytest.mark.parametrize("name", ["exact", "finite-difference", "random-projection"])

@@ -1,5 +1,13 @@
 """Training: what is frozen when, and that a killed run resumed equals the uninterrupted one."""
 
+import dataclasses
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -8,10 +16,13 @@ pytest.importorskip("lightning_fabric")
 from trackvae.config import ModelConfig, build  # noqa: E402
 from trackvae.errors import InputError, UsageError  # noqa: E402
 from trackvae.geometry import condition_number, metric_tensor  # noqa: E402
-from training.data import glyphs  # noqa: E402
+from trackvae.storage import save  # noqa: E402
+from training.batches import Batches, check_data  # noqa: E402
+from training.data import glyphs, pendulum  # noqa: E402
 from training.objectives import Flatness, FlatnessConfig  # noqa: E402
-from training.schedules import REWO, FixedBeta  # noqa: E402
+from training.schedules import GECO, REWO, FixedBeta, WarmUp  # noqa: E402
 from training.trainer import TrainConfig, Trainer  # noqa: E402
+from training.watch import LevelledOff  # noqa: E402
 
 SHAPE = ModelConfig((6,), hidden=(16,), prior_hidden=(8,), prior_samples=4, activation="tanh")
 
@@ -33,33 +44,89 @@ def a_run(steps=24, schedule=None, eta=0.0, shape=SHAPE, **settings):
     return model, Trainer(model, schedule, config, flatness=flatness)
 
 
-@pytest.mark.parametrize("eta", [0.0, 3.0], ids=["VHP-VAE", "VHP-FMVAE"])
-def test_a_killed_run_resumed_equals_the_uninterrupted_one(tmp_path, eta):
-    data = ring()
-    whole, trainer = a_run(eta=eta, schedule=REWO(1.5, alpha=0.5, beta=0.1))
-    losses = []
-    trainer.fit(data, on_step=lambda report: losses.append(report))
+def rewo():
+    return REWO(1.5, alpha=0.5, beta=0.1)
 
-    class KilledError(Exception):
-        pass
+
+PLAIN = dataclasses.replace(SHAPE, prior="normal")
+KINDS = {
+    "VAE": {"shape": PLAIN, "schedule": FixedBeta},
+    "IWAE": {"shape": PLAIN, "schedule": FixedBeta, "samples": 3},
+    "VHP-VAE": {"schedule": rewo},
+    "FMVAE": {"schedule": rewo, "eta": 3.0},
+    "IWAE-FMVAE": {"schedule": rewo, "eta": 3.0, "samples": 3},
+    "GECO": {"schedule": lambda: GECO(1.5, alpha=0.5)},
+    "warm-up": {"schedule": lambda: WarmUp(20)},
+    "optimal sigma": {"shape": dataclasses.replace(PLAIN, sigma="optimal"), "schedule": FixedBeta},
+    "clipped": {"schedule": rewo, "clip": 0.5},
+}
+
+
+def a_kind(kind, **settings):
+    made = dict(KINDS[kind])
+    return a_run(schedule=made.pop("schedule")(), **made, **settings)
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_run_resumed_equals_the_uninterrupted_one(tmp_path, kind):
+    data = ring()
+    whole, trainer = a_kind(kind)
+    reports = []
+    ended = trainer.fit(data, on_step=reports.append)
 
     def killed_at_17(report):
         if report.step == 17:
             raise KilledError
 
     path = tmp_path / "checkpoint.safetensors"
-    _, first = a_run(checkpoint_every=5, eta=eta, schedule=REWO(1.5, alpha=0.5, beta=0.1))
+    _, first = a_kind(kind, checkpoint_every=5)
     with pytest.raises(KilledError):
         first.fit(data, checkpoint=path, on_step=killed_at_17)
     torch.manual_seed(99)  # whatever state the new process has
-    resumed, second = a_run(checkpoint_every=5, eta=eta, schedule=REWO(1.5, alpha=0.5, beta=0.1))
+    resumed, second = a_kind(kind, checkpoint_every=5)
     second.resume(path)
     assert second.step == 15
     again = []
-    second.fit(data, on_step=lambda report: again.append(report))
-    assert again == losses[15:]
+    assert dataclasses.replace(second.fit(data, on_step=again.append), seconds=0.0) == (
+        dataclasses.replace(ended, seconds=0.0)
+    )
+    assert again == reports[15:]
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+SIGKILLED = """
+import os, signal, sys
+from tests.training.test_trainer import a_kind, ring
+
+def on_step(report):
+    if report.step == 17:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+a_kind("FMVAE", checkpoint_every=3)[1].fit(ring(), checkpoint=sys.argv[1], on_step=on_step)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+def test_a_process_that_is_killed_leaves_a_checkpoint_to_go_on_from(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    root = str(Path(__file__).resolve().parents[2])
+    code = subprocess.call(
+        [sys.executable, "-c", SIGKILLED, str(path)], env={**os.environ, "PYTHONPATH": root}
+    )
+    assert code == -signal.SIGKILL
+    whole, trainer = a_kind("FMVAE")
+    trainer.fit(ring())
+    resumed, second = a_kind("FMVAE")
+    second.resume(path)
+    assert second.step == 15
+    second.fit(ring())
+    for name, value in whole.state_dict().items():
+        assert torch.allclose(value, resumed.state_dict()[name], rtol=1e-6, atol=1e-7), name
 
 
 def test_the_prior_is_frozen_in_the_initial_phase_and_trained_in_the_main_phase():
@@ -108,7 +175,7 @@ def test_a_dynamically_binarised_set_is_drawn_anew_every_epoch_and_the_same_agai
     data = glyphs(images=80, binarise="dynamic")
     shape = ModelConfig(data.shape, hidden=(16,), prior="normal", likelihood="bernoulli")
     _, trainer = a_run(shape=shape, schedule=FixedBeta())
-    first, again = trainer._batch(data), trainer._batch(data)
+    first, again = trainer._batches.take(data, 0), trainer._batches.take(data, 0)
     assert torch.equal(first, again)
     assert set(first.unique().tolist()) <= {0.0, 1.0}
     trainer.fit(data)
@@ -117,11 +184,8 @@ def test_a_dynamically_binarised_set_is_drawn_anew_every_epoch_and_the_same_agai
 
 def test_every_epoch_sees_every_observation_once():
     data = torch.arange(64.0).reshape(-1, 1).expand(-1, 6).contiguous()
-    _, trainer = a_run()
-    seen = []
-    for _ in range(4):
-        seen.append(trainer._batch(data))
-        trainer.step += 1
+    batches = Batches(seed=0, size=32)
+    seen = [batches.take(data, step) for step in range(4)]
     first = torch.cat(seen[:2])[:, 0]
     assert sorted(first.tolist()) == data[:, 0].tolist()
     assert not torch.equal(first, torch.cat(seen[2:])[:, 0])
@@ -144,21 +208,215 @@ def test_what_cannot_be_trained_on(tmp_path):
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     path = tmp_path / "checkpoint.safetensors"
-    _, trainer = a_run(steps=2)
+    _, trainer = a_run(steps=2, eta=1.0)
     trainer.fit(ring(), checkpoint=path)
-    for other in (a_run(steps=3)[1], a_run(steps=2, schedule=FixedBeta())[1]):
-        with pytest.raises(InputError, match="of another run"):
+    trainer.resume(path)
+    others = {
+        "config.steps is 2, here 3": a_run(steps=3, eta=1.0),
+        "config.samples is 1, here 2": a_run(steps=2, eta=1.0, samples=2),
+        "schedule.kappa is 0.6, here 0.7": a_run(
+            steps=2, eta=1.0, schedule=REWO(0.7, alpha=0.5, beta=0.1)
+        ),
+        "flatness.eta is 1.0, here 2.0": a_run(steps=2, eta=2.0),
+        "flatness is {.*here None": a_run(steps=2),
+        r"of another run: model has .*Tanh.*, here .*ReLU": a_run(
+            steps=2, eta=1.0, shape=dataclasses.replace(SHAPE, activation="relu")
+        ),
+        r"weights belong to another model: decoder.0.0.bias is \(16,\), here \(8,\)": a_run(
+            steps=2, eta=1.0, shape=dataclasses.replace(SHAPE, hidden=(8,))
+        ),
+    }
+    for message, (_, other) in others.items():
+        with pytest.raises(InputError, match=message) as caught:
             other.resume(path)
+        assert "\n" not in str(caught.value)
+        assert other.step == 0
+    a_run(steps=2, eta=1.0, checkpoint_every=7, patience=0)[1].resume(path)  # these are free
+
+
+def test_a_damaged_checkpoint_is_told_in_one_line(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    model, trainer = a_run(steps=2)
+    trainer.fit(ring(), checkpoint=path)
+    content = path.read_bytes()
+    for number, damaged in enumerate(
+        (b"", content[:4], content[:100], content[:-7], b"\xff" * 200, content[: len(content) // 2])
+    ):
+        (broken := tmp_path / f"broken-{number}").write_bytes(damaged)
+        with pytest.raises(InputError, match="not a checkpoint, or a damaged one") as caught:
+            a_run(steps=2)[1].resume(broken)
+        assert "\n" not in str(caught.value)
+    weights = tmp_path / "weights.safetensors"
+    save(weights, model, SHAPE)
+    with pytest.raises(InputError, match="it holds no run's state"):
+        a_run(steps=2)[1].resume(weights)
 
 
 def test_a_loss_that_explodes_is_told_and_the_checkpoint_stays_sound(tmp_path):
     path = tmp_path / "checkpoint.safetensors"
-    model, trainer = a_run(steps=9, checkpoint_every=1)
+    model, trainer = a_run(steps=9, checkpoint_every=2)
 
     def break_it(report):
         if report.step == 3:
             with torch.no_grad():
                 model.decoder[0][0].weight.fill_(float("inf"))
 
-    with pytest.raises(InputError, match="step 4: the loss is"):
+    with pytest.raises(InputError, match="step 4: the loss is nan"):
         trainer.fit(ring(), checkpoint=path, on_step=break_it)
+    model, trainer = a_run(steps=9, checkpoint_every=2)
+    trainer.resume(path)
+    assert trainer.step == 2
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+    trainer.fit(ring())
+
+
+def test_weights_that_are_not_finite_do_not_replace_sound_ones(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    model, trainer = a_run(steps=4)
+    trainer.save(path)
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("nan"))
+    with pytest.raises(InputError, match="no longer finite, not saved"):
+        trainer.save(path)
+    a_run(steps=4)[1].resume(path)
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    _, trainer = a_run(steps=4)
+    trainer.fit(ring(), checkpoint=path)
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    heeded = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(InputError, match="cannot be written"):
+            trainer.save(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, heeded)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_mixed_precision_trains_nearly_as_well_and_keeps_float32_weights(tmp_path):
+    from lightning_fabric import Fabric
+    from safetensors.torch import load_file
+
+    path, errors = tmp_path / "checkpoint.safetensors", {}
+    for precision in ("32-true", "bf16-mixed"):
+        torch.manual_seed(5)
+        fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
+        config = TrainConfig(steps=250, batch_size=32, learning_rate=3e-3)
+        schedule = REWO(0.5, nu=0.05, relative=True, alpha=0.9)
+        trainer = Trainer(
+            build(SHAPE), schedule, config, flatness=Flatness(FlatnessConfig(1.0)), fabric=fabric
+        )
+        reports = []
+        trainer.fit(ring(), checkpoint=path, on_step=reports.append)
+        errors[precision] = [sum(r.error for r in part) for part in (reports[:50], reports[-50:])]
+        assert {value.dtype for value in load_file(path).values()} == {torch.float32}
+    first, last = errors["bf16-mixed"]
+    assert last < 0.5 * first
+    assert last == pytest.approx(errors["32-true"][1], rel=0.2)
+    assert errors["bf16-mixed"] != errors["32-true"]
+    with pytest.raises(UsageError, match="precision is bf16-true"):
+        Trainer(
+            build(SHAPE),
+            FixedBeta(),
+            config,
+            fabric=Fabric(accelerator="cpu", precision="bf16-true"),
+        )
+
+
+def test_a_kappa_out_of_reach_is_told_and_the_state_saved_first(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    shape = dataclasses.replace(SHAPE, latent=1, hidden=(2,), prior="normal")
+    schedule = REWO(0.01, alpha=0.9, beta=0.01)
+    _, trainer = a_run(5000, schedule, shape=shape, learning_rate=1e-2, patience=150)
+    reports = []
+    with pytest.raises(InputError, match=r"kappa 0.01 was not met in \d+ steps: .* levelled off"):
+        trainer.fit(ring(), checkpoint=path, on_step=reports.append)
+    assert 450 <= trainer.step < 3000
+    rest = sum(r.error for r in reports[-150:]) / 150
+    assert rest > 0.98 * sum(r.error for r in reports[-300:-150]) / 150
+    _, patient = a_run(
+        5000, REWO(0.01, alpha=0.9, beta=0.01), shape=shape, learning_rate=1e-2, patience=0
+    )
+    patient.resume(path)
+    assert patient.step == trainer.step
+
+
+def test_levelled_off_by_hand():
+    """Windows of two: 4, 4, 4 is at rest at 4; a fall of 5% a window is not; nor is what is met."""
+
+    def told(errors, target=1.0, remaining=100):
+        watch = LevelledOff(2, target)
+        return [watch.step(error, remaining) for error in errors]
+
+    assert told([4, 4, 5, 3, 3, 5]) == [None] * 5 + [4]
+    assert told([4, 4, 3.8, 3.8, 3.61, 3.61]) == [None] * 6
+    assert told([4.0] * 6, target=4.0) == [None] * 6
+    # 0.5% a window: in 100 windows it would be 0.995^100 = 0.61 of itself, in reach of 0.7
+    slow = [4 * 0.995 ** (step // 2) for step in range(6)]
+    assert told(slow, target=4 * 0.7, remaining=200) == [None] * 6
+    assert told(slow, target=4 * 0.5, remaining=200)[-1] == pytest.approx(4 * 0.995**2)
+
+
+def test_a_kappa_that_is_reached_slowly_is_waited_for():
+    schedule = REWO(0.5, nu=0.05, relative=True, alpha=0.9)
+    _, trainer = a_run(1500, schedule, shape=PLAIN, learning_rate=4e-4, patience=30)
+    summary = trainer.fit(ring())
+    assert summary.stopped is None
+    assert summary.steps == 1500
+    assert 3 * 30 < summary.kappa_met_at < 1500
+    assert summary.error < 0.5**2 * 1.2
+
+
+def test_a_run_that_ends_in_the_initial_phase_says_so():
+    _, trainer = a_run(steps=8, schedule=REWO(0.01, alpha=0.5))
+    summary = trainer.fit(ring())
+    assert summary.kappa_met_at is None
+    assert summary.stopped.startswith("kappa 0.01 was not met in 8 steps: the error ended at ")
+    _, trainer = a_run(steps=8, schedule=GECO(0.01, alpha=0.5))
+    assert trainer.fit(ring()).stopped is None
+
+
+def test_the_optimal_sigma_follows_the_error():
+    shape = dataclasses.replace(PLAIN, sigma="optimal", reduction="sum")
+    model, trainer = a_run(steps=400, schedule=FixedBeta(), shape=shape)
+    reports = []
+    trainer.fit(ring(), on_step=reports.append)
+    sigma2, expected = 1.0, None
+    for report in reports:
+        sigma2 = 0.95 * sigma2 + 0.05 * report.error / 6  # 6 dimensions: error is their sum
+    expected = sigma2**0.5
+    assert model.likelihood.sigma.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_clipping_bounds_the_norm_of_the_gradient():
+    model, trainer = a_run(steps=1, clip=1e-3)
+    trainer.fit(ring())
+    norm = sum(p.grad.square().sum() for p in model.parameters() if p.grad is not None).sqrt()
+    assert norm.item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_whole_numbers_are_not_looked_at_for_nan_and_floats_in_place():
+    data = pendulum(images=40, seed=0)
+    check_data(data, 1)
+    broken = torch.zeros(3000, 6)
+    broken[2047, 3] = float("inf")
+    with pytest.raises(InputError, match="observation 2047"):
+        check_data(broken, 1)
+    check_data(torch.zeros(5, 6, dtype=torch.uint8), 1)
+    with pytest.raises(InputError, match=r"5 observation\(s\) to train on in 6 processes"):
+        check_data(torch.zeros(5, 6), 6)
+
+
+def test_processes_share_out_an_epoch():
+    data = torch.arange(64.0).reshape(-1, 1)
+    shares = [Batches(seed=0, size=8, process=rank, processes=2) for rank in (0, 1)]
+    seen = torch.cat([share.take(data, step) for step in range(4) for share in shares])
+    assert sorted(seen[:, 0].tolist()) == data[:, 0].tolist()
+    noises = [torch.rand(4, generator=share.noise(3)) for share in shares]
+    assert not torch.equal(*noises)
