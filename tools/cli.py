@@ -56,8 +56,10 @@ def _parse(arguments: Sequence[str]) -> Command:
     from tools.demo import Demo
     from tools.evaluate import Evaluate
     from tools.info import Info
+    from tools.inspect import Inspect
     from tools.reproduce.command import Reproduce
     from tools.track import Track
+    from tools.train import Train
 
     if list(arguments) == ["--version"]:
         print(f"trackvae {__version__}")
@@ -67,6 +69,8 @@ def _parse(arguments: Sequence[str]) -> Command:
         | Annotated[Track, tyro.conf.subcommand("track")]
         | Annotated[Evaluate, tyro.conf.subcommand("eval")]
         | Annotated[Info, tyro.conf.subcommand("info")]
+        | Annotated[Train, tyro.conf.subcommand("train")]
+        | Annotated[Inspect, tyro.conf.subcommand("inspect")]
         | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     )
     explained = io.StringIO()
@@ -75,7 +79,7 @@ def _parse(arguments: Sequence[str]) -> Command:
             command = tyro.cli(
                 commands,
                 prog="trackvae",
-                description="Follow objects through video, and score the tracks.",
+                description="Follow objects through video, score tracks, learn appearance.",
                 args=list(arguments),
                 config=(tyro.conf.FlagCreatePairsOff,),
             )

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 _REDRAW = 8  # of the fastest trackers; drawing itself is limited to ten times a second
 
 
+class Advance(Protocol):
+    """Takes how many are done, and a note to show beside the name."""
+
+    def __call__(self, done: int, note: str = "") -> None:
+        """Show it."""
+
+
 @contextmanager
-def progress(name: str, total: int | None, unit: str = "frames") -> Iterator[Callable[[int], None]]:
+def progress(name: str, total: int | None, unit: str = "frames") -> Iterator[Advance]:
     """Show how much of ``name`` is done.
 
     Args:
@@ -22,7 +30,7 @@ def progress(name: str, total: int | None, unit: str = "frames") -> Iterator[Cal
         A function to call with the number that is done.
     """
     if not sys.stderr.isatty():
-        yield lambda _: None
+        yield lambda done, note="": None  # noqa: ARG005
         return
     from rich.console import Console
     from rich.progress import (
@@ -51,9 +59,9 @@ def progress(name: str, total: int | None, unit: str = "frames") -> Iterator[Cal
     ) as bar:
         task = bar.add_task(name, total=total)
 
-        def advance(done: int) -> None:
+        def advance(done: int, note: str = "") -> None:
             if done % _REDRAW == 0 or done == total:
-                bar.update(task, completed=done)
+                bar.update(task, completed=done, description=f"{name} {note}".rstrip())
 
         yield advance
         bar.update(task, total=bar.tasks[0].completed if total is None else total)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,7 +10,14 @@ import torch
 from torch import Tensor
 
 from trackvae.errors import UsageError
-from trackvae.flatness import ESTIMATORS, MovingScale, absolute_penalty, mixup, relative_penalty
+from trackvae.flatness import (
+    ESTIMATORS,
+    MovingScale,
+    absolute_penalty,
+    mixup,
+    relative_penalty,
+    some_rows,
+)
 from trackvae.geometry import Decoder
 
 
@@ -23,6 +31,12 @@ class FlatnessConfig:
         estimator: one of :data:`trackvae.flatness.ESTIMATORS`.
         penalty: ``absolute`` as in the thesis, or ``relative`` to c^2, which has no scale.
         momentum: of the moving c^2 (Eq. 5.15).
+        rows: of the batch, drawn anew at each step, that the penalty is taken on; its mean over
+            the draws is the whole batch's. None: all of them.
+        scale: c^2 is ``moving``, or ``own``: of this step's sketch and not detached, which leaves
+            no pull on the decoder's own scale.
+        mixup: also between and beyond the data (Eq. 5.14); False: at the posterior's samples alone.
+        identity: pull towards ``c^2 1``; False: towards 0, the ablation of section 5.2.3.1.
     """
 
     eta: float
@@ -30,6 +44,10 @@ class FlatnessConfig:
     estimator: str = "random-projection"
     penalty: Literal["absolute", "relative"] = "relative"
     momentum: float = 0.9
+    rows: int | None = None
+    scale: Literal["moving", "own"] = "moving"
+    mixup: bool = True
+    identity: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what means nothing."""
@@ -39,6 +57,12 @@ class FlatnessConfig:
             raise UsageError(f"rho_0 is {self.rho_0}, expected 0 or more")
         if not 0 <= self.momentum < 1:
             raise UsageError(f"momentum is {self.momentum}, expected 0 to below 1")
+        if self.rows is not None and self.rows < 1:
+            raise UsageError(f"rows is {self.rows}, expected 1 or more, or None for all")
+        if self.scale not in ("moving", "own"):
+            raise UsageError(f"scale is {self.scale!r}, expected moving or own")
+        if not self.identity and self.penalty == "relative":
+            raise UsageError("identity=False pulls towards 0, which needs penalty='absolute'")
         if self.estimator not in ESTIMATORS:
             known = ", ".join(ESTIMATORS)
             raise UsageError(f"estimator is {self.estimator!r}, expected one of {known}")
@@ -51,12 +75,34 @@ class Flatness:
         self._config = config
         self._scale = MovingScale(config.momentum)
 
-    def __call__(self, decoder: Decoder, z: Tensor, generator: torch.Generator | None) -> Tensor:
-        """The weighted penalty of a batch of posterior samples ``(B, D)``, a scalar."""
+    @property
+    def config(self) -> FlatnessConfig:
+        """What it was made of."""
+        return self._config
+
+    def __call__(
+        self,
+        decoder: Decoder,
+        z: Tensor,
+        generator: torch.Generator | None,
+        together: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """The weighted penalty of a batch of posterior samples, a scalar.
+
+        Args:
+            decoder: ``z (N, D) -> x (N, ...)``.
+            z: ``(B, D)``.
+            generator: on z's device.
+            together: the mean over the processes of a run, which share one moving c^2.
+        """
         config = self._config
-        mixed = mixup(z, config.rho_0, generator)
-        sketch = ESTIMATORS[config.estimator](decoder, mixed, generator)
-        c2 = self._scale.step(sketch)
+        mixed = mixup(z, config.rho_0, generator) if config.mixup else z
+        sketch = ESTIMATORS[config.estimator](
+            decoder, some_rows(mixed, config.rows, generator), generator
+        )
+        moving = self._scale.step(sketch, together)
+        c2 = sketch.mean_diagonal().mean() if config.scale == "own" else moving
+        c2 = c2 if config.identity else torch.zeros_like(c2)
         penalty = relative_penalty if config.penalty == "relative" else absolute_penalty
         return config.eta * penalty(sketch, c2)
 
