@@ -56,10 +56,10 @@ def _parse(arguments: Sequence[str]) -> Command:
     from tools.demo import Demo
     from tools.evaluate import Evaluate
     from tools.info import Info
-    from tools.inspect import Inspect
+    from tools.inspect.command import Inspect
     from tools.reproduce.command import Reproduce
     from tools.track import Track
-    from tools.train import Train
+    from tools.train.command import Train
 
     if list(arguments) == ["--version"]:
         print(f"trackvae {__version__}")

@@ -26,10 +26,10 @@ from trackvae.geometry import condition_number, metric_tensor
 from trackvae.priors import VHP
 from trackvae.vae import VAE
 
-MOST_POINTS = 2000  # neighbourhoods take the square of it: 0.5 s
+MOST_POINTS = 2000  # neighbourhoods take the square of it: 1.0 s; 0.2 s for 1,000
 _NEIGHBOURS = 5
 _GRAPH_NEIGHBOURS = 20  # with 10 a ring of 1,000 random points was open at one place
-_LANDMARKS = 200  # 0.4 s of shortest paths
+_LANDMARKS = 200  # shortest paths start from as many: 0.1 s
 _LEAST_ACTIVE = 0.01  # variance of a posterior mean (Burda et al., 2016), and nats
 _LEAST_RESPONSE = 0.01  # share of the data's variance that the decoder must reproduce
 _FAR = 0.5  # of the distance of two random images: no neighbour any more

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save_file
 
 from tools.cli import main
-from tools.inspection import _principal
-from tools.measure import flatness, likelihood_bound
+from tools.inspect.measure import flatness, likelihood_bound
+from tools.inspect.report import _principal
 from trackvae.config import ModelConfig, build
 from trackvae.storage import load, save
 from training.data.pendulum import pendulum

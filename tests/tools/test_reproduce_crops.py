@@ -52,7 +52,7 @@ class TestMetric:
 
 
 def test_every_dimension_is_trained_with_and_without_and_the_most_with_every_seed(tmp_path):
-    plan = Plan({16: 0.02, 128: 0.01}, steps=5)
+    plan = Plan({16: 0.02, 128: 0.01}, {16: 5, 128: 5})
     jobs = flat_crops._jobs(context(tmp_path, quick=False), plan)
     for dims in (16, 128):
         assert {(dims, "none", 0), (dims, "random-projection", 0)} <= set(jobs)
@@ -62,7 +62,8 @@ def test_every_dimension_is_trained_with_and_without_and_the_most_with_every_see
 
 def test_a_run_measures_both_models_and_is_not_repeated(tmp_path, monkeypatch):
     """The made street stands in for the sequences, and the results say so."""
-    plan = Plan({4: 0.05}, steps=3, batch=8, rows=2, compared=4, points=6, repeats=1, side=16)
+    sizes = {"batch": 8, "rows": 2, "points": 6, "repeats": 1, "side": 16}
+    plan = Plan({4: 0.05}, {4: 3}, compared=4, ablated=4, **sizes)
     monkeypatch.setattr(flat_crops, "QUICK", plan)
     said = []
     outcome = flat_crops.run(context(tmp_path, seeds=(0,), say=said.append))

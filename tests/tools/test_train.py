@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from tools import training_run
 from tools.cli import main
 from tools.data import DataFlags, open_data
-from tools.plan import ModelFlags, ObjectiveFlags, kappa_of, make_plan
+from tools.train import run as training_run
+from tools.train.plan import ModelFlags, ObjectiveFlags, kappa_of, make_plan
 from tracker.synthetic import Scene, SceneConfig
 from trackvae.config import build
 from trackvae.errors import UsageError

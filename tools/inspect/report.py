@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tools.measure import (
+from tools.inspect.measure import (
     encode,
     flatness,
     likelihood_bound,
@@ -19,8 +19,8 @@ from tools.measure import (
     some_rows,
     summary,
 )
-from tools.page import Row, Section, write_page
-from tools.sheet import draw_curves, draw_information, draw_latent, draw_rows
+from tools.inspect.page import Row, Section, write_page
+from tools.inspect.sheet import draw_curves, draw_information, draw_latent, draw_rows
 from trackvae.arrays import FloatArray
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import tyro
 from tyro.conf import OmitArgPrefixes, arg
 
 from tools.data import DataFlags, open_data
-from tools.machine import MachineFlags, check_torch, make_fabric
-from tools.plan import Kind, ModelFlags, ObjectiveFlags, check_objective, make_plan
-from tools.run_folder import RunFolder
+from tools.train.folder import RunFolder
+from tools.train.machine import MachineFlags, check_torch, make_fabric
+from tools.train.plan import Kind, ModelFlags, ObjectiveFlags, check_objective, make_plan
 from trackvae.errors import UsageError
 
 
@@ -61,7 +61,7 @@ class Train:
 
     def run(self) -> int:
         """Train; the exit code."""
-        from tools.training_run import Run
+        from tools.train.run import Run
 
         check_torch("train")
         self._check()

@@ -13,8 +13,8 @@ from tyro.conf import OmitArgPrefixes, arg
 
 from tools.data import DataFlags, open_data
 from tools.flags import open_flag
-from tools.machine import check_torch
-from tools.run_folder import RUN_FILE, read_run
+from tools.train.folder import RUN_FILE, read_run
+from tools.train.machine import check_torch
 from trackvae.errors import InputError, UsageError
 from trackvae.files import write_text
 
@@ -67,7 +67,7 @@ class Inspect:
         run = read_run(weights.parent) if (weights.parent / RUN_FILE).is_file() else {}
         data, seed = self._open(run, config, weights)
         out = self.out or weights.parent / "inspect"
-        from tools.inspection import Inspection
+        from tools.inspect.report import Inspection
 
         inspection = Inspection(model, config, data, self.examples, seed)
         figures = inspection.measure(self.samples)

@@ -10,11 +10,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tools.interrupt import Stopped, stop_after_step
-from tools.measure import encode, measured_part, observations, some_rows, summary
-from tools.plan import PILOT_BETA, Plan, kappa_of
+from tools.inspect.measure import encode, measured_part, observations, some_rows, summary
 from tools.results import machine, versions
-from tools.run_folder import RunFolder
+from tools.train.folder import RunFolder
+from tools.train.interrupt import Stopped, stop_after_step
+from tools.train.plan import PILOT_BETA, Plan, kappa_of
 from trackvae.errors import InputError
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""``trackvae inspect``: figures of a trained model, the pictures, the page."""

@@ -1,0 +1,1 @@
+"""``trackvae train``: from flags to a plan, the run itself, its folder."""
