@@ -32,9 +32,12 @@ class FlatnessConfig:
         penalty: ``absolute`` as in the thesis, or ``relative`` to c^2, which has no scale.
         momentum: of the moving c^2 (Eq. 5.15).
         rows: of the batch, drawn anew at each step, that the penalty is taken on; its mean over
-            the draws is the whole batch's. None: all of them.
+            the draws is the whole batch's. None: all of them. A random probe on 64 rows of 64
+            makes a step 3.3 times as dear, on 16 of them 1.5 times (crops of 32 x 32, 128-d).
         scale: c^2 is ``moving``, or ``own``: of this step's sketch and not detached, which leaves
-            no pull on the decoder's own scale.
+            no pull on the decoder's own scale. With a large eta the pull is what counts: on crops
+            in 128 dimensions with eta = 512 it shrank J to c^2 below 1e-3 within 300 steps, and
+            the rate grew to 630 nats; ``own`` kept c^2 at 0.7 with 137 nats.
         mixup: also between and beyond the data (Eq. 5.14); False: at the posterior's samples alone.
         identity: pull towards ``c^2 1``; False: towards 0, the ablation of section 5.2.3.1.
     """

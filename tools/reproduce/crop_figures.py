@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _COLOURS = ("#7f8c8d", "#c0392b", "#e59866", "#2471a3", "#7d3c98", "#1e8449")
 _LEAST = 1e-8  # of a spectrum that is drawn
+_TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # of the cost
 _CROPS = 14  # beside each other
 _LINES = 3  # straight lines in each model
 
@@ -39,7 +40,7 @@ def _write(figure: Figure, path: Path) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=130, format="png")
+        figure.savefig(temporary, dpi=130, format="png", bbox_inches="tight")
     plt.close(figure)
 
 
@@ -74,6 +75,8 @@ def spectra(
 
 def costs(path: Path, found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
     """Cost of a step over that of the plain one, for each estimator and number of dimensions."""
+    from matplotlib.ticker import NullLocator
+
     variants = list(next(iter(found.values())))
     figure, axes = _new(1, 1, (8.5, 3.6))
     axis, width = axes[0, 0], 0.85 / len(variants)
@@ -86,7 +89,11 @@ def costs(path: Path, found: Mapping[str, Mapping[str, Mapping[str, float]]]) ->
     middle = (len(variants) - 1) * width / 2
     axis.set_xticks([place + middle for place in range(len(found))], list(found))
     axis.set(yscale="log", xlabel="latent dimensions", ylabel="cost of a step / plain step")
-    axis.margins(y=0.15)
+    most = max(cost["ratio"] for by_variant in found.values() for cost in by_variant.values())
+    ticks = [tick for tick in _TICKS if tick <= 2 * most]
+    axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.set_ylim(0.8, 3 * most)  # room for the legend
     axis.legend(fontsize=7, ncols=3, loc="upper left")
     _write(figure, path)
 

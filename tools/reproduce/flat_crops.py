@@ -8,8 +8,6 @@ What is drawn lives in :mod:`tools.reproduce.crop_figures`.
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,7 +37,6 @@ _LABELS = {
 }
 _CHUNK = 8  # points whose Jacobians are held at a time: 8 x 3072 x 128 values are 13 MB
 _ACTIVE = 0.01  # variance of a dimension's posterior mean over the data (Burda et al., 2016)
-_DEAREST = 2  # turns of the exact estimator, whose step takes seconds
 _ORDER = {name: index for index, name in enumerate(_LABELS)}
 _COSTLY = "CPU time, one thread, medians of steps that take turns"
 _CONDITION_MARK, _COST_MARK = 5.0, 2.0  # what we set out to reach at the most dimensions
@@ -303,85 +300,35 @@ def _finite(value: Tensor) -> float:
 
 def _cost_part(context: Context, plan: Plan, data: DataSet, source: str) -> dict[str, Any]:
     """CPU seconds of a step: ``{dims: {variant: {seconds, ratio}}}``."""
-    variants = _variants(context, plan)
-    names = {str(dims): list(variants) for dims in plan.targets}
-    key = {"plan": _plain(plan), "source": source, "variants": names}
+    from tools.reproduce.step_cost import step_costs
+
+    variants = {str(dims): _variants(context, plan, dims, source) for dims in sorted(plan.targets)}
+    key = {"repeats": plan.repeats, "variants": variants}
 
     def compute(_: Path) -> dict[str, Any]:
-        return {
-            str(dims): _costs(plan, dims, variants, data, source) for dims in sorted(plan.targets)
-        }
+        return {dims: step_costs(these, data, plan.repeats) for dims, these in variants.items()}
 
     return context.part("cost", key, compute)
 
 
-def _variants(context: Context, plan: Plan) -> dict[str, tuple[str, int | None]]:
-    """Method and rows of each bar: every estimator on the rows, and one probe on all of them."""
-    found: dict[str, tuple[str, int | None]] = {
+def _variants(context: Context, plan: Plan, dims: int, source: str) -> dict[str, dict[str, Any]]:
+    """Settings of each bar: every estimator on the same rows, and one probe on the whole batch."""
+    rows: dict[str, tuple[str, int | None]] = {
         "none": ("none", None),
         "random-projection": ("random-projection", plan.rows),
         "random-projection, whole batch": ("random-projection", None),
         "finite-difference": ("finite-difference", plan.rows),
         "as-printed": ("as-printed", plan.rows),
     }
-    return found if context.quick else {**found, "exact": ("exact", plan.rows)}
-
-
-def _costs(
-    plan: Plan,
-    dims: int,
-    variants: Mapping[str, tuple[str, int | None]],
-    data: DataSet,
-    source: str,
-) -> dict[str, Any]:
-    """Medians over steps that take turns in one process, on one thread, in its own CPU time.
-
-    Turns, since a machine that others use too is slower at one minute than at the next.
-    """
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
-    try:
-        for turn in range(plan.repeats):
-            for name, (method, rows) in variants.items():
-                if name == "exact" and turn >= _DEAREST:
-                    continue
-                _, settings = _settings(plan, dims, method, 0, source)
-                if settings["flatness"] is not None:
-                    settings["flatness"]["rows"] = rows
-                seconds[name].append(_seconds_of_a_step(settings, data))
-    finally:
-        torch.set_num_threads(threads)
-    medians = {name: statistics.median(taken) for name, taken in seconds.items()}
-    plain = medians["none"]
-    return {name: {"seconds": s, "ratio": s / plain} for name, s in medians.items()}
-
-
-def _seconds_of_a_step(settings: Mapping[str, Any], data: DataSet) -> float:
-    """CPU seconds of the second step of a run in its main phase; the first warms up."""
-    import torch
-
-    from trackvae.config import ModelConfig, build
-    from training.objectives import Flatness, FlatnessConfig
-    from training.schedules import FixedBeta
-    from training.trainer import TrainConfig, Trainer
-
-    torch.manual_seed(0)
-    model = build(ModelConfig.from_dict(settings["model"]))
-    flatness = settings["flatness"]
-    batch = settings["train"]["batch_size"]
-    trainer = Trainer(
-        model,
-        FixedBeta(1.0),
-        TrainConfig(steps=2, batch_size=batch, patience=0),
-        flatness=None if flatness is None else Flatness(FlatnessConfig(**flatness)),
-    )
-    ends: list[float] = []
-    x = torch.from_numpy(data.values()[: 2 * batch])
-    trainer.fit(x, on_step=lambda _: ends.append(time.process_time()))
-    return ends[1] - ends[0]
+    if not context.quick:
+        rows["exact"] = ("exact", plan.rows)
+    found = {}
+    for name, (method, count) in rows.items():
+        _, settings = _settings(plan, dims, method, 0, source)
+        if settings["flatness"] is not None:
+            settings["flatness"]["rows"] = count
+        found[name] = settings
+    return found
 
 
 # --- results
@@ -460,7 +407,9 @@ def _config(plan: Plan, data: DataSet, source: str) -> dict[str, Any]:
         "metric": "G of the mean in plain pixels, from whole Jacobians, at held-out samples of the "
         "posterior and at mixup points of them (rho_0 = 0.2)",
         "cost": "CPU time of a whole training step in the main phase, one thread, variants taking "
-        "turns, medians; the rows' other estimators on as many rows of the batch",
+        "turns, medians; every estimator on the same number of rows, unless it says whole batch",
+        "other estimators": f"trained at {plan.compared} dimensions on half the rows; c^2 detached "
+        f"at {plan.ablated} dimensions; elsewhere c^2 of the step itself with its gradient",
     }
 
 
