@@ -135,7 +135,7 @@ class GaussianLikelihood(nn.Module):
     @property
     def sigma(self) -> Tensor:
         """The standard deviation, a scalar."""
-        return self.log_sigma.clamp(min=self._least).exp()
+        return self._log_sigma.exp()
 
     def mean(self, output: Tensor) -> Tensor:
         """Expected observation: the decoder's output."""
@@ -143,14 +143,28 @@ class GaussianLikelihood(nn.Module):
 
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
         """Log p(x|z): ``(..., *event)`` to ``(...)``."""
-        size = math.prod(x.shape[x.dim() - self._event_dims :])
-        normaliser = self.log_sigma.clamp(min=self._least) + 0.5 * math.log(2 * math.pi)
-        return -self.distortion(x, output) - size * normaliser
+        scale = self._size(x) * (self._log_sigma + 0.5 * math.log(2 * math.pi))
+        return -self._scaled(x, output) - scale
 
     def distortion(self, x: Tensor, output: Tensor) -> Tensor:
-        """C, the squared error over 2 sigma^2, summed over the event, ``(...)``."""
+        """C, the squared error over 2 sigma^2, summed over the event, ``(...)``.
+
+        A learned sigma adds its D log sigma, without which nothing would keep it from growing.
+        """
+        scaled = self._scaled(x, output)
+        return scaled + self._size(x) * self._log_sigma if self.mode == "learned" else scaled
+
+    def _scaled(self, x: Tensor, output: Tensor) -> Tensor:
         squared = _reduced((x - output).square(), self._event_dims, "sum")
         return squared / (2 * self.sigma.square())
+
+    def _size(self, x: Tensor) -> int:
+        """D, dimensions of one observation."""
+        return math.prod(x.shape[x.dim() - self._event_dims :])
+
+    @property
+    def _log_sigma(self) -> Tensor:
+        return self.log_sigma.clamp(min=self._least)
 
     def error(self, x: Tensor, output: Tensor) -> Tensor:
         """What the constraint is about: the squared error by the chosen reduction, ``(...)``."""

@@ -150,4 +150,14 @@ class GaussianHead(nn.Module):
         """The Gaussian given the condition."""
         # under autocast the network gives bfloat16, in which a sample 1e-3 from a mean of 2 is lost
         mean, log_var = self.network(condition).to(condition.dtype).chunk(2, dim=-1)
-        return Gaussian(mean, torch.clamp(log_var, *_LOG_VAR_RANGE))
+        return Gaussian(mean, _soft_clamp(log_var, *_LOG_VAR_RANGE))
+
+
+def _soft_clamp(value: Tensor, low: float, high: float) -> Tensor:
+    """Between the limits, with a gradient everywhere; the identity but for 3e-4 in the middle.
+
+    Behind a hard limit a posterior never finds back: under GECO, on one seed of the pendulum, 81%
+    of them sat at the lower one, the rate had no hold any more, and beta ran off to 160.
+    """
+    above = low + nn.functional.softplus(value - low)
+    return high - nn.functional.softplus(high - above)

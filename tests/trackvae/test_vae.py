@@ -379,6 +379,28 @@ def test_networks_have_zero_biases_and_bounded_variances(activation):
     assert torch.isfinite(wild.log_var.exp()).all()
 
 
+@pytest.mark.parametrize("beyond", [-30.0, 20.0])
+def test_a_variance_beyond_its_limits_finds_back(beyond):
+    raw = torch.full((1, 2), beyond, dtype=torch.float64, requires_grad=True)
+    log_var = GaussianHead(torch.nn.Identity()).double()(raw).log_var
+    assert -14 <= log_var.item() <= 8
+    log_var.sum().backward()
+    assert raw.grad[0, 1] > 0
+    middle = GaussianHead(torch.nn.Identity())(torch.tensor([[0.0, -3.0]])).log_var
+    assert middle.item() == pytest.approx(-3.0, abs=1e-3)
+
+
+def test_a_learned_sigma_finds_the_root_mean_squared_error():
+    likelihood = GaussianLikelihood("learned")
+    x, output = torch.zeros(40, 20), 0.2 * torch.randn(40, 20)
+    optimiser = torch.optim.Adam(likelihood.parameters(), lr=0.05)
+    for _ in range(300):
+        optimiser.zero_grad()
+        likelihood.distortion(x, output).mean().backward()
+        optimiser.step()
+    assert likelihood.sigma.item() == pytest.approx(output.square().mean().sqrt().item(), rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
