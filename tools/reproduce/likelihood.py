@@ -50,7 +50,9 @@ class Method:
 METHODS = {
     "vhp-rewo": Method("VHP + REWO", "vhp", "rewo", 25.0, inner=8),
     "vhp-geco": Method("VHP + GECO", "vhp", "geco", 25.0, inner=8),
-    "vamp": Method("VampPrior", "vamp", "warm-up", 36.0),
+    # Without warm-up: over a quarter of the run the bound (on the validation part) is 122.0 after
+    # 2,580 steps, without it 117.4 after 500; the latents' scale runs away while beta is small.
+    "vamp": Method("VampPrior", "vamp", "elbo", 36.0),
     "iwae-1": Method("IWAE (L=1)", "normal", "elbo", 48.0, samples=5),
     "iwae-2": Method("IWAE (L=2)", "vhp", "elbo", 58.0, samples=5),
 }
@@ -97,8 +99,8 @@ DATA = {
         label="OMNIGLOT",
         folder="omniglot",
         binarise="dynamic",
-        seconds=100,
-        tested=300,
+        seconds=80,
+        tested=250,
         kappa=0.22,  # at 0.18 beta stays at 0.6: 3,600 images in minutes do not reach it at 1
         thesis=(101.78, 108.97, 101.97, 101.57, 101.83),
         note="8 of 50 alphabets held, thesis: all",
@@ -107,16 +109,16 @@ DATA = {
         label="dynamic MNIST",
         folder="mnist",
         binarise="dynamic",
-        seconds=120,
-        tested=300,
+        seconds=90,
+        tested=250,
         thesis=(78.88, 95.01, 80.42, 81.36, 80.66),
     ),
     "fashion-mnist": Images(
         label="Fashion-MNIST",
         folder="fashion-mnist",
         binarise="dynamic",
-        seconds=120,
-        tested=300,
+        seconds=90,
+        tested=250,
         kappa=0.31,
         thesis=(225.37, 234.73, 232.78, 226.83, 225.39),
     ),
@@ -219,15 +221,18 @@ def _plan(context: Context, key: str, data: DataSet, images: Images, seed: int) 
     )
 
 
-def _test(context: Context, images: Images) -> Test:
-    return Test(50, 100, 16, 20) if context.quick else Test(images=images.tested)
+def _test(context: Context, key: str, images: Images) -> Test:
+    """Of the run with warm-up only the latents are shown."""
+    if context.quick:
+        return Test(50, 100, 16, 20)
+    return Test(images=200, inner_images=10) if key == _WARM_UP else Test(images=images.tested)
 
 
 def _part(
     context: Context, name: str, key: str, data: DataSet, images: Images, seed: int
 ) -> dict[str, Any]:
     """One run, trained and evaluated."""
-    plan, test = _plan(context, key, data, images, seed), _test(context, images)
+    plan, test = _plan(context, key, data, images, seed), _test(context, key, images)
     settings = asdict(plan) | {"data": data.note, "train": len(data.train)}
     called = f"{name}-{key}-seed-{seed}"
     trained = context.part(
@@ -352,7 +357,7 @@ def _config(context: Context, held: Mapping[str, Images]) -> dict[str, Any]:
     return {
         "methods": {key: asdict(method) for key, method in _ALL.items()},
         "data": {name: asdict(images) for name, images in held.items()},
-        "test": asdict(_test(context, next(iter(held.values())))),
+        "test": asdict(_test(context, "vhp-rewo", next(iter(held.values())))),
         "not_computed": [] if context.quick else missing,
         "reduced": "fully-connected networks of 300, 300 (prior 128, 128) units in place of gated "
         "convolutions (prior 256, 256); minutes of one core for each run; part of the test images; "
