@@ -362,6 +362,7 @@ def _config(context: Context, held: Mapping[str, Images]) -> dict[str, Any]:
         "reduced": "fully-connected networks of 300, 300 (prior 128, 128) units in place of gated "
         "convolutions (prior 256, 256); minutes of one core for each run; part of the test images; "
         "K = 8 of the VHP's bound while training in place of 16; IWAE with K = 5; "
+        "VampPrior without warm-up (worse with it here); "
         "MNIST's static binarisation is our own draw",
         "bounds": "the likelihood of a VHP and of IWAE (L=2) is the bound with one inner sample",
         "weights": "best on the validation part, of the second half of each run",
