@@ -18,7 +18,11 @@ from trackvae.flatness import (
     relative_penalty,
     some_rows,
 )
-from trackvae.geometry import Decoder
+from trackvae.geometry import Decoder, metric_tensor
+from trackvae.reparametrisation import change_coordinates, flat_coordinates
+from trackvae.vae import VAE
+
+_START_POINTS, _AT_ONCE = 64, 8  # where the metric is looked at, whole; 64 take 5 s in 128-d
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,11 @@ class FlatnessConfig:
             the rate grew to 630 nats; ``own`` kept c^2 at 0.7 with 137 nats.
         mixup: also between and beyond the data (Eq. 5.14); False: at the posterior's samples alone.
         identity: pull towards ``c^2 1``; False: towards 0, the ablation of section 5.2.3.1.
+        flat_start: at its first step take coordinates in which the metric is ``c^2 1`` on average
+            (:mod:`trackvae.reparametrisation`). In many dimensions the least eigenvalues, which
+            grow by a share of themselves, take thousands of steps otherwise: crops in 128
+            dimensions, condition number 2,430 before, 36 after, 3.4 after 600 steps more; without
+            it 81 at that step.
     """
 
     eta: float
@@ -51,6 +60,7 @@ class FlatnessConfig:
     scale: Literal["moving", "own"] = "moving"
     mixup: bool = True
     identity: bool = True
+    flat_start: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what means nothing."""
@@ -77,6 +87,7 @@ class Flatness:
     def __init__(self, config: FlatnessConfig) -> None:
         self._config = config
         self._scale = MovingScale(config.momentum)
+        self._begun = False
 
     @property
     def config(self) -> FlatnessConfig:
@@ -109,10 +120,46 @@ class Flatness:
         penalty = relative_penalty if config.penalty == "relative" else absolute_penalty
         return config.eta * penalty(sketch, c2)
 
+    def begin(
+        self,
+        model: VAE,
+        x: Tensor,
+        generator: torch.Generator,
+        together: Callable[[Tensor], Tensor] | None = None,
+    ) -> list[Tensor]:
+        """Once, when the regulariser has joined: the flat start, where the configuration wants it.
+
+        Args:
+            model: is rewritten in place.
+            x: ``(B, *event)``, whose posterior samples say where the metric is looked at.
+            generator: on x's device.
+            together: the mean over the processes of a run, which take the same coordinates.
+
+        Returns:
+            The parameters that were rewritten.
+        """
+        if self._begun or not self._config.flat_start:
+            return []
+        self._begun = True
+        share = together or (lambda value: value)
+        with torch.no_grad():
+            q = model.encode(x)
+            draws = -(-_START_POINTS // max(len(x), 1))
+            z = torch.cat([q.sample(generator=generator) for _ in range(draws)])[:_START_POINTS]
+            mixed = mixup(z, self._config.rho_0, generator)
+            G = torch.cat(
+                [metric_tensor(model.decode, rows) for rows in torch.split(mixed, _AT_ONCE)]
+            )
+            A = flat_coordinates(share(G.mean(0, keepdim=True)))
+            log_var = share(q.log_var.exp().mean(0, keepdim=True)).log()
+        self._scale.value = None
+        return change_coordinates(model, A, log_var)
+
     def state_dict(self) -> dict[str, Any]:
-        """The moving c^2."""
-        return self._scale.state_dict()
+        """The moving c^2, and whether the start is behind it."""
+        return {**self._scale.state_dict(), "begun": self._begun}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
         self._scale.load_state_dict(state)
+        self._begun = bool(state["begun"])

@@ -244,6 +244,7 @@ class Trainer:
         shared = self._share_gradients(torch.stack([loss.detach(), penalty])).tolist()
         self._check_finite(shared[0])
         learning_rate = self._update()
+        self._begin_flatness(x, phase, noise)
         likelihood = self._model.likelihood
         if isinstance(likelihood, GaussianLikelihood):
             likelihood.observe_error(error, x[0].numel())
@@ -271,6 +272,13 @@ class Trainer:
         # in float32 whatever the precision: G is a product of derivatives
         penalty = self._flatness(self._model.decode, z, noise, self._together)
         return loss + penalty, penalty.detach()
+
+    def _begin_flatness(self, x: Tensor, phase: Phase, noise: torch.Generator) -> None:
+        """What the regulariser does to the model once, after the step in which it joined."""
+        if self._flatness is None or not phase.train_prior:
+            return
+        for weights in self._flatness.begin(self._model, x, noise, self._together):
+            self._optimiser.state.pop(weights, None)  # its moments are those of other weights
 
     def _differentiate(self, loss: Tensor, phase: Phase) -> None:
         """Gradients of everything that this phase trains."""

@@ -63,7 +63,7 @@ def test_every_dimension_is_trained_with_and_without_and_the_most_with_every_see
 def test_a_run_measures_both_models_and_is_not_repeated(tmp_path, monkeypatch):
     """The made street stands in for the sequences, and the results say so."""
     sizes = {"batch": 8, "rows": 2, "points": 6, "repeats": 1, "side": 16}
-    plan = Plan({4: 0.05}, {4: 3}, compared=4, ablated=4, **sizes)
+    plan = Plan({4: 0.05}, {4: 3}, compared=4, **sizes)
     monkeypatch.setattr(flat_crops, "QUICK", plan)
     said = []
     outcome = flat_crops.run(context(tmp_path, seeds=(0,), say=said.append))

@@ -35,11 +35,11 @@ def ring(count=256):
     return circle @ torch.randn(2, 6, generator=generator)
 
 
-def a_run(steps=24, schedule=None, eta=0.0, shape=SHAPE, **settings):
+def a_run(steps=24, schedule=None, eta=0.0, shape=SHAPE, flat_start=False, **settings):
     torch.manual_seed(5)
     model = build(shape)
     config = TrainConfig(steps=steps, batch_size=32, final_learning_rate=1e-4, **settings)
-    flatness = Flatness(FlatnessConfig(eta)) if eta else None
+    flatness = Flatness(FlatnessConfig(eta, flat_start=flat_start)) if eta else None
     schedule = schedule or REWO(0.6, alpha=0.5, beta=0.1)
     return model, Trainer(model, schedule, config, flatness=flatness)
 
@@ -54,6 +54,7 @@ KINDS = {
     "IWAE": {"shape": PLAIN, "schedule": FixedBeta, "samples": 3},
     "VHP-VAE": {"schedule": rewo},
     "FMVAE": {"schedule": rewo, "eta": 3.0},
+    "FMVAE, flat start": {"schedule": rewo, "eta": 3.0, "flat_start": True},
     "IWAE-FMVAE": {"schedule": rewo, "eta": 3.0, "samples": 3},
     "GECO": {"schedule": lambda: GECO(1.5, alpha=0.5)},
     "warm-up": {"schedule": lambda: WarmUp(20)},
