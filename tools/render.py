@@ -9,8 +9,9 @@ A document says where a table belongs and which columns it has:
 
 What stands between the two lines is replaced by a table of the rows of
 ``results/benchmark-association.json`` and a line that says when and on what they were measured.
-``ours.median as frames/s`` reaches into a row and names the column; ``name/other`` as the table's
-name takes the list ``other`` of the file instead of ``rows``.
+``ours.median:.3f as frames/s`` reaches into a row, says how its numbers are written and names the
+column; ``name/other`` as the table's name takes the list ``other`` of the file instead of
+``rows``. A third part chooses rows: ``| where metric = angle error (rad)``.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from trackvae.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 _BLOCK = re.compile(
-    r"(<!-- results: (?P<name>[\w./-]+) \| (?P<columns>[^>]*?) -->\n)(?P<table>.*?)"
+    r"(<!-- results: (?P<name>[\w./-]+) \| (?P<columns>[^>|]*?)"
+    r"(?: \| where (?P<key>[\w.]+) = (?P<value>[^>|]*?))? -->\n)(?P<table>.*?)"
     r"(<!-- end of results -->)",
     re.DOTALL,
 )
@@ -49,21 +51,33 @@ def rendered(document: str, results: Path) -> str:
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: no results for a table ({error})") from error
         columns = [column.strip() for column in block["columns"].split(",")]
-        return block[1] + _table(path, content, rows or "rows", columns) + block[5]
+        chosen = [
+            row
+            for row in content.get(rows or "rows", [])
+            if block["key"] is None or str(_reach(row, block["key"])) == block["value"]
+        ]
+        if not chosen:
+            raise InputError(f"{path}: no {rows or 'rows'} for {block[1].strip()}")
+        return f"{block[1]}{_table(path, content, chosen, columns)}<!-- end of results -->"
 
     return _BLOCK.sub(table, document)
 
 
-def _table(path: Path, content: dict[str, Any], listed: str, columns: Sequence[str]) -> str:
-    keys = [column.partition(" as ")[0] for column in columns]
+def _table(
+    path: Path, content: dict[str, Any], chosen: Sequence[Any], columns: Sequence[str]
+) -> str:
+    said = [column.partition(" as ")[0] for column in columns]
     heads = [column.partition(" as ")[2] or column for column in columns]
-    rows = [[_reach(row, key) for key in keys] for row in content.get(listed, [])]
+    keys, forms = zip(*(key.partition(":")[::2] for key in said), strict=True)
+    rows = [[_reach(row, key) for key in keys] for row in chosen]
     for key, *values in zip(keys, *rows, strict=True):
         if all(value is None for value in values):
-            raise InputError(f"{path}: its {listed} have no {key!r}")
+            raise InputError(f"{path}: its rows have no {key!r}")
     numeric = [all(map(_is_number, values)) for values in zip(*rows, strict=True)]
     lines = [_line(heads), _line(["---:" if right else "---" for right in numeric])]
-    lines += [_line([_cell(value) for value in row]) for row in rows]
+    lines += [
+        _line([_cell(value, form) for value, form in zip(row, forms, strict=True)]) for row in rows
+    ]
     return "\n".join([*lines, "", _source(path, content)]) + "\n"
 
 
@@ -82,10 +96,12 @@ def _is_number(value: object) -> bool:
     return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
-def _cell(value: object) -> str:
+def _cell(value: object, form: str = "") -> str:
     """Whole numbers from 100 on, one digit from 10, two below; a dash for nothing."""
     if value is None:
         return "–"
+    if form and isinstance(value, float):
+        return format(value, form)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

@@ -45,6 +45,21 @@ def test_a_column_may_lie_deeper_and_rows_elsewhere(results):
     assert "| who | equal |\n| --- | --- |\n| them | yes |" in render.rendered(document, results)
 
 
+def test_a_column_says_how_its_numbers_are_written(results):
+    document = DOCUMENT.replace("frames/s as fps", "frames/s:.2f as fps")
+    assert "| sort | 1234.50 |" in render.rendered(document, results)
+
+
+def test_rows_are_chosen_by_an_entry(results):
+    document = DOCUMENT.replace("as fps", "as fps | where tracker = sort")
+    made = render.rendered(document, results)
+    assert "| sort | 1,234 |" in made
+    assert "other" not in made
+    assert render.rendered(made, results) == made
+    with pytest.raises(InputError, match=r"speed\.json: no rows for .* where tracker = none"):
+        render.rendered(document.replace("= sort", "= none"), results)
+
+
 def test_rendering_again_changes_nothing(results):
     once = render.rendered(DOCUMENT, results)
     assert render.rendered(once, results) == once
