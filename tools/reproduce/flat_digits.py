@@ -13,6 +13,7 @@ from tools.reproduce.flatness import (
     metric_rows,
     ratio_rows,
     ring_ends,
+    run_settings,
     train_part,
 )
 
@@ -48,7 +49,7 @@ def run(context: Context) -> Outcome:
     trained: dict[str, list[dict[str, Any]]] = {name: [] for name in METHODS}
     for seed in context.seeds:
         for name, flatness in METHODS.items():
-            settings = _settings(data, flatness, steps, seed, kappa)
+            settings = run_settings(data, flatness, steps, seed, kappa, likelihood="bernoulli")
             model, ended = train_part(context, f"{name.lower()}-{seed}", settings, data)
             part = f"measure-{name.lower()}-{seed}"
             measured[name].append(
@@ -57,7 +58,8 @@ def run(context: Context) -> Outcome:
             trained[name].append(ended)
             models.setdefault(name, model)
     _draw(context, models, {name: found[0] for name, found in measured.items()}, data, protocol)
-    settings = _settings(data, METHODS["VHP-FMVAE"], steps, context.seeds[0], kappa)
+    flat = METHODS["VHP-FMVAE"]
+    settings = run_settings(data, flat, steps, context.seeds[0], kappa, likelihood="bernoulli")
     config = {
         "data": data.name,
         "real": real,
@@ -92,34 +94,6 @@ def _open(context: Context) -> tuple[DataSet, bool]:
     if source is None:
         return glyphs(binarise="static"), False
     return mnist(source, binarise="static"), True
-
-
-def _settings(
-    data: DataSet, flatness: Mapping[str, Any] | None, steps: int, seed: int, kappa: float
-) -> dict[str, Any]:
-    from trackvae.config import ModelConfig
-
-    model = ModelConfig(
-        observation=data.shape,
-        hidden=(128, 128),
-        activation="silu",
-        likelihood="bernoulli",
-        prior_hidden=(64, 64),
-        prior_samples=16,
-    )
-    return {
-        "model": model.to_dict(),
-        "schedule": {"kind": "rewo", "kappa": kappa, "nu": 0.02, "relative": True},
-        "train": {
-            "steps": steps,
-            "batch_size": 64,
-            "learning_rate": 1e-3,
-            "final_learning_rate": 1e-4,
-            "seed": seed,
-        },
-        "flatness": None if flatness is None else dict(flatness),
-        "data": data.note,
-    }
 
 
 def _draw(

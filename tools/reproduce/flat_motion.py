@@ -15,6 +15,7 @@ from tools.reproduce.flatness import (
     metric_rows,
     ratio_rows,
     ring_ends,
+    run_settings,
     straight_movements,
     train_part,
 )
@@ -56,7 +57,7 @@ def run(context: Context) -> Outcome:
     trained: dict[str, list[dict[str, Any]]] = {name: [] for name in METHODS}
     for seed in context.seeds:
         for name, flatness in METHODS.items():
-            settings = _settings(data, flatness, steps, seed, kappa)
+            settings = run_settings(data, flatness, steps, seed, kappa)
             model, ended = train_part(context, f"{_slug(name)}-{seed}", settings, data)
             part = f"measure-{_slug(name)}-{seed}"
             measured[name].append(
@@ -66,7 +67,7 @@ def run(context: Context) -> Outcome:
             if seed == context.seeds[0]:
                 models[name] = model
     _draw(context, models, measured, data, skeleton, protocol)
-    settings = _settings(data, _FLAT, steps, context.seeds[0], kappa)
+    settings = run_settings(data, _FLAT, steps, context.seeds[0], kappa)
     return Outcome(
         _rows(measured, protocol), _config(data, settings, protocol), {"trained": trained}
     )
@@ -120,33 +121,6 @@ def joint_names() -> tuple[str, ...]:
     from training.data.mocap import FEATURES
 
     return tuple(f"{bone} {channel[1]}" for bone, channel in FEATURES)
-
-
-def _settings(
-    data: DataSet, flatness: Mapping[str, Any] | None, steps: int, seed: int, kappa: float
-) -> dict[str, Any]:
-    from trackvae.config import ModelConfig
-
-    model = ModelConfig(
-        observation=data.shape,
-        hidden=(128, 128),
-        activation="silu",
-        prior_hidden=(64, 64),
-        prior_samples=16,
-    )
-    return {
-        "model": model.to_dict(),
-        "schedule": {"kind": "rewo", "kappa": kappa, "nu": 0.02, "relative": True},
-        "train": {
-            "steps": steps,
-            "batch_size": 64,
-            "learning_rate": 1e-3,
-            "final_learning_rate": 1e-4,
-            "seed": seed,
-        },
-        "flatness": None if flatness is None else dict(flatness),
-        "data": data.note,
-    }
 
 
 def _slug(name: str) -> str:

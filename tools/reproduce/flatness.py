@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -50,6 +50,40 @@ class Protocol:
 
 
 # --- training
+
+
+def run_settings(
+    data: DataSet,
+    flatness: Mapping[str, Any] | None,
+    steps: int,
+    seed: int,
+    kappa: float,
+    likelihood: Literal["gaussian", "bernoulli"] = "gaussian",
+) -> dict[str, Any]:
+    """Everything that one training run of Table 5.1 or 5.2 depends on, as plain values."""
+    from trackvae.config import ModelConfig
+
+    model = ModelConfig(
+        observation=data.shape,
+        hidden=(128, 128),
+        activation="silu",
+        likelihood=likelihood,
+        prior_hidden=(64, 64),
+        prior_samples=16,
+    )
+    return {
+        "model": model.to_dict(),
+        "schedule": {"kind": "rewo", "kappa": kappa, "nu": 0.02, "relative": True},
+        "train": {
+            "steps": steps,
+            "batch_size": 64,
+            "learning_rate": 1e-3,
+            "final_learning_rate": 1e-4,
+            "seed": seed,
+        },
+        "flatness": None if flatness is None else dict(flatness),
+        "data": data.note,
+    }
 
 
 def train_part(
