@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,9 @@ from torch import Tensor
 from trackvae.arrays import FloatArray, IntArray
 from trackvae.errors import InputError, UsageError
 from trackvae.geometry import Decoder, riemannian_length, straight_line
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Cost: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """What edges cost: their starts (E, D) and ends (E, D) to (E,), symmetric, 0 or more; infinity
@@ -98,14 +101,14 @@ class Graph:
         return replace(self, weights=_costs(cost, self.nodes, self.edges), cost=cost)
 
     def with_points(self, points: Tensor) -> Graph:
-        """More nodes, (M, D): the last M of the result, each joined to its k nearest ones.
+        """More nodes, (M, D): the last M of the result, each joined to its k nearest old ones.
 
         Edges between the old nodes stay as they are.
         """
         _check_points(points, self.nodes.shape[1])
         nodes = torch.cat([self.nodes, points.to(self.nodes)])
         first = len(self.nodes)
-        nearest = _nearest(nodes, nodes[first:], self.neighbours + 1)
+        nearest = _nearest(self.nodes, nodes[first:], self.neighbours)
         new = _undirected(np.arange(first, len(nodes)), nearest)
         return replace(self, nodes=nodes)._with_edges(new)
 
@@ -142,12 +145,15 @@ class Graph:
             starts: P indices of nodes.
             ends: P indices of nodes.
         """
-        from scipy.sparse.csgraph import dijkstra
-
         starts, ends = np.asarray(starts, dtype=np.int64), np.asarray(ends, dtype=np.int64)
         if starts.shape != ends.shape or starts.ndim != 1:
             raise ValueError(f"starts {starts.shape} and ends {ends.shape}, expected one length")
-        matrix = self._matrix()
+        return self._paths(self._matrix(), starts, ends)
+
+    def _paths(self, matrix: csr_array, starts: IntArray, ends: IntArray) -> list[GraphPath | None]:
+        """Shortest paths along the entries of a matrix of (from, to) weights."""
+        from scipy.sparse.csgraph import dijkstra
+
         found: list[GraphPath | None] = [None] * len(starts)
         sources = np.unique(starts)
         for block in np.array_split(sources, max(1, -(-len(sources) // _STARTS))):
@@ -162,15 +168,24 @@ class Graph:
                     found[pair] = GraphPath(nodes, self.nodes[torch.from_numpy(nodes)], cost)
         return found
 
-    def _matrix(self) -> object:
-        """Symmetric (N, N) CSR; explicit zeros are edges that cost nothing."""
+    def _matrix(self, only_from: int | None = None, only_to: int | None = None) -> csr_array:
+        """(N, N) CSR, rows from and columns to; explicit zeros are edges that cost nothing.
+
+        Symmetric, but for the nodes from ``only_from`` on, which are never arrived at, and those
+        from ``only_to`` on, which are never left.
+        """
         from scipy.sparse import coo_array
 
+        count = len(self.nodes)
+        only_from = count if only_from is None else only_from
+        only_to = count if only_to is None else only_to
         passable = np.isfinite(self.weights)
         i, j = self.edges[passable].T
         values = np.tile(self.weights[passable], 2)
         rows, columns = np.concatenate([i, j]), np.concatenate([j, i])
-        return coo_array((values, (rows, columns)), shape=(len(self.nodes),) * 2).tocsr()
+        open_ = ((columns < only_from) | (columns >= only_to)) & (rows < only_to)
+        entries = (values[open_], (rows[open_], columns[open_]))
+        return coo_array(entries, shape=(count, count)).tocsr()
 
 
 def neighbour_graph(nodes: Tensor, neighbours: int, cost: Cost = euclidean) -> Graph:
@@ -200,6 +215,9 @@ def neighbour_graph(nodes: Tensor, neighbours: int, cost: Cost = euclidean) -> G
 def interpolate(graph: Graph, start: Tensor, end: Tensor) -> list[GraphPath | None]:
     """Shortest paths between points that are no nodes: they are added, with k neighbours each.
 
+    No path passes through an added point: what is found for one pair does not depend on which
+    others are asked for, and data do not fill the gaps of a prior.
+
     Args:
         graph: stays as it is.
         start: (P, D).
@@ -211,7 +229,8 @@ def interpolate(graph: Graph, start: Tensor, end: Tensor) -> list[GraphPath | No
     first, count = len(graph.nodes), len(start)
     whole = graph.with_points(torch.cat([start, end]))
     starts = np.arange(first, first + count)
-    return whole.shortest_paths(starts, starts + count)
+    matrix = whole._matrix(only_from=first, only_to=first + count)
+    return whole._paths(matrix, starts, starts + count)
 
 
 def padded(paths: Sequence[GraphPath | None]) -> Tensor:

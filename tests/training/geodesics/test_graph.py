@@ -140,10 +140,20 @@ def test_adding_points_keeps_old_edges_and_joins_each_new_one_to_its_nearest():
     larger = graph.with_points(new)
     old = larger.edges[(larger.edges < 100).all(axis=1)]
     assert np.array_equal(old, graph.edges)
-    order = torch.cdist(new, larger.nodes).argsort(dim=1)[:, 1:6]
+    order = torch.cdist(new, graph.nodes).argsort(dim=1)[:, :5]
     for row in range(3):
         touching = larger.edges[(larger.edges == 100 + row).any(axis=1)]
         assert set(order[row].tolist()) <= set(touching.ravel().tolist())
+
+
+def test_a_path_does_not_depend_on_what_else_is_asked():
+    """A hundred other points between two far ones are no bridge for them."""
+    graph = neighbour_graph(uniform(60), 4)
+    start, end = uniform(100, seed=3), uniform(100, seed=4)
+    together = interpolate(graph, start, end)
+    for number in (0, 17, 99):
+        (alone,) = interpolate(graph, start[[number]], end[[number]])
+        assert torch.equal(alone.points, together[number].points)
 
 
 def test_two_islands():
