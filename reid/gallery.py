@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from trackvae.archives import read_archive
 from trackvae.arrays import FloatArray, IntArray
@@ -41,10 +43,12 @@ class Matches(NamedTuple):
     Attributes:
         ids: (Q, k), :data:`NOBODY` where there are fewer than k entries.
         distances: (Q, k) Euclidean distances, or 1 - cosine; inf where there is no entry.
+        places: (Q, k) which entry, as in :attr:`Gallery.ids`; -1 where there is none.
     """
 
     ids: IntArray
     distances: FloatArray
+    places: IntArray
 
 
 class Gallery:
@@ -57,6 +61,7 @@ class Gallery:
         kind: Kind = "exact",
         metric: Metric = "euclidean",
         most_per_id: int | None = None,
+        encoder: str | None = None,
     ) -> None:
         """Make an empty gallery.
 
@@ -66,6 +71,7 @@ class Gallery:
                 entries on.
             metric: between embeddings.
             most_per_id: entries kept of one identity, the newest; None: all.
+            encoder: the name of what makes the embeddings, for whoever opens the gallery later.
 
         Raises:
             UsageError: settings that mean nothing.
@@ -77,9 +83,11 @@ class Gallery:
         if metric not in ("euclidean", "cosine"):
             raise UsageError(f"metric is {metric!r}, expected euclidean or cosine")
         self.dim, self.kind, self.metric, self.most_per_id = dim, kind, metric, most_per_id
+        self.encoder = encoder
         self._vectors: FloatArray = np.zeros((0, dim), np.float32)  # unit length for the cosine
         self._ids: IntArray = np.zeros(0, np.int64)
         self._alive = np.zeros(0, bool)
+        self._notes: npt.NDArray[np.str_] = np.zeros(0, "<U1")
         self._index: faiss.Index | None = None
         self._indexed = 0  # how many of the vectors the index holds
 
@@ -96,12 +104,20 @@ class Gallery:
         """The entries, oldest first, (N, D); of unit length for the cosine."""
         return self._vectors[self._alive]
 
-    def add(self, embeddings: FloatArray, ids: IntArray) -> None:
+    @property
+    def notes(self) -> npt.NDArray[np.str_]:
+        """What was noted with each entry, oldest first, (N,)."""
+        return self._notes[self._alive]
+
+    def add(
+        self, embeddings: FloatArray, ids: IntArray, notes: Sequence[str] | None = None
+    ) -> None:
         """Put entries in; of an identity that has too many the oldest are removed.
 
         Args:
             embeddings: (N, D).
             ids: (N,), not negative.
+            notes: N texts, kept beside the entries: where each comes from; empty if left out.
 
         Raises:
             InputError: they do not fit the gallery or each other, or are not finite.
@@ -112,6 +128,10 @@ class Gallery:
             raise InputError(
                 f"identities {ids.shape} for {len(vectors)} embeddings, expected as many, from 0 on"
             )
+        texts = np.asarray([""] * len(ids) if notes is None else notes, dtype=np.str_)
+        if texts.shape != ids.shape:
+            raise InputError(f"{len(texts)} notes for {len(ids)} embeddings, expected as many")
+        self._notes = np.concatenate([self._notes, texts])
         self._vectors = np.concatenate([self._vectors, vectors])
         self._ids = np.concatenate([self._ids, ids])
         self._alive = np.concatenate([self._alive, np.ones(len(ids), bool)])
@@ -139,6 +159,7 @@ class Gallery:
         """Drop removed entries for good once they are many; the index is then built anew."""
         if not self._alive.all() and (~self._alive).sum() >= _MOST_DEAD * len(self._alive):
             self._vectors, self._ids = self._vectors[self._alive], self._ids[self._alive]
+            self._notes = self._notes[self._alive]
             self._alive = np.ones(len(self._ids), bool)
             self._index, self._indexed = None, 0
 
@@ -156,8 +177,9 @@ class Gallery:
         if k < 1:
             raise UsageError(f"k is {k}, expected 1 or more")
         vectors = self._checked(queries)
+        shape = (len(vectors), k)
         missing = Matches(
-            np.full((len(vectors), k), NOBODY), np.full((len(vectors), k), np.inf, np.float32)
+            np.full(shape, NOBODY), np.full(shape, np.inf, np.float32), np.full(shape, -1)
         )
         if not len(self) or not len(vectors):
             return missing
@@ -173,6 +195,8 @@ class Gallery:
         distances = squared / 2 if self.metric == "cosine" else np.sqrt(np.maximum(squared, 0))
         missing.ids[:, :found] = ids
         missing.distances[:, :found] = np.where(rows >= 0, distances, np.inf)
+        places = rows if self._alive.all() else (np.cumsum(self._alive) - 1)[rows]
+        missing.places[:, :found] = np.where(rows >= 0, places, -1)
         return missing
 
     def _checked(self, embeddings: FloatArray) -> FloatArray:
@@ -262,12 +286,14 @@ class Gallery:
             "kind": self.kind,
             "metric": self.metric,
             "most_per_id": self.most_per_id,
+            "encoder": self.encoder,
         }
         arrays: dict[str, Any] = {
             "about": np.array(json.dumps(about)),
             "vectors": self._vectors,
             "ids": self._ids,
             "alive": self._alive,
+            "notes": self._notes,
         }
         if self.kind != "exact" and len(self._vectors):  # an exact index is made in no time
             arrays["index"] = faiss.serialize_index(self._up_to_date())
@@ -290,10 +316,13 @@ class Gallery:
                 raise ValueError("of another version")
             gallery = cls(**about)
             vectors, ids, alive = (arrays[name] for name in ("vectors", "ids", "alive"))
-            if not len(vectors) == len(ids) == len(alive) or vectors.shape[1:] != (gallery.dim,):
+            notes = arrays.get("notes", np.full(len(ids), ""))
+            sizes = {len(vectors), len(ids), len(alive), len(notes)}
+            if len(sizes) > 1 or vectors.shape[1:] != (gallery.dim,):
                 raise ValueError(f"{vectors.shape} vectors, {ids.shape} identities")
             gallery._vectors = vectors.astype(np.float32, copy=False)
             gallery._ids, gallery._alive = ids.astype(np.int64), alive.astype(bool)
+            gallery._notes = notes.astype(np.str_, copy=False)
             if "index" in arrays:
                 gallery._index = faiss.deserialize_index(arrays["index"])
                 gallery._indexed = gallery._index.ntotal

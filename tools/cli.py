@@ -54,9 +54,12 @@ def _parse(arguments: Sequence[str]) -> Command:
     import tyro
 
     from tools.demo import Demo
+    from tools.embed import Embed
     from tools.evaluate import Evaluate
+    from tools.gallery import GalleryCommand
     from tools.info import Info
     from tools.inspect.command import Inspect
+    from tools.reid_eval.command import ReidEval
     from tools.reproduce.command import Reproduce
     from tools.track import Track
     from tools.train.command import Train
@@ -71,6 +74,9 @@ def _parse(arguments: Sequence[str]) -> Command:
         | Annotated[Info, tyro.conf.subcommand("info")]
         | Annotated[Train, tyro.conf.subcommand("train")]
         | Annotated[Inspect, tyro.conf.subcommand("inspect")]
+        | Annotated[Embed, tyro.conf.subcommand("embed")]
+        | Annotated[GalleryCommand, tyro.conf.subcommand("gallery")]
+        | Annotated[ReidEval, tyro.conf.subcommand("reid-eval")]
         | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     )
     explained = io.StringIO()

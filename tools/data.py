@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
+
 from tools.flags import open_flag
-from trackvae.errors import UsageError
+from trackvae.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from training.data import DataSet
@@ -90,6 +92,8 @@ def open_data(data: str | Path, flags: DataFlags, seed: int) -> DataSet:
         raise UsageError(f"{data}: no MOT sequence, so there are no boxes to cut out")
     options = LoadOptions(size=sides, grey=flags.grey, binarise=flags.binarise, seed=seed)
     found = load(data, options=options)
+    if all(np.array_equal(found.train[0], other) for other in found.train[1:]):
+        raise InputError(f"{data}: its {len(found.train)} examples to train on are all the same")
     if sides is not None and found.shape[1:] != sides:
         raise UsageError(f"{data}: --size is for folders of images; it is {_size(found.shape)}")
     if flags.grey and (len(found.shape) != 3 or found.shape[0] != 1):

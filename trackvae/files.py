@@ -28,9 +28,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         make_parent(target)
         temporary = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
         temporary.touch()
+        mode = temporary.stat().st_mode  # a writer may put a file of its own there, for its owner
     try:
         yield temporary
         with write_errors(target):
+            temporary.chmod(mode)
             os.replace(temporary, target)
     except BaseException:
         with suppress(OSError):

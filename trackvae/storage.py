@@ -30,13 +30,17 @@ def save(path: str | Path, model: VAE, config: ModelConfig) -> None:
     Raises:
         InputError: the file cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     weights = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
     }
     with atomic_path(path) as temporary, write_errors(path):
-        save_file(weights, temporary, metadata={_ENTRY: json.dumps(config.to_dict())})
+        try:
+            save_file(weights, temporary, metadata={_ENTRY: json.dumps(config.to_dict())})
+        except SafetensorError as error:  # what a full disk gives
+            raise OSError(str(error)) from error
 
 
 def load(path: str | Path) -> tuple[VAE, ModelConfig]:
@@ -46,8 +50,8 @@ def load(path: str | Path) -> tuple[VAE, ModelConfig]:
         path: a file that :func:`save` wrote.
 
     Raises:
-        InputError: the file is missing, damaged, not one of ours, or its weights do not belong to
-            its configuration.
+        InputError: the file is missing, damaged, not one of ours, its weights do not belong to its
+            configuration, or hold NaN or infinity.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -66,9 +70,12 @@ def load(path: str | Path) -> tuple[VAE, ModelConfig]:
         raise InputError(f"{path}: these weights carry no trackvae configuration")
     try:
         config = ModelConfig.from_dict(json.loads(metadata[_ENTRY]))
-    except (ValueError, AttributeError) as error:
+        model = build(config)
+    except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    model = build(config)
+    except (ValueError, TypeError, AttributeError, RuntimeError) as error:
+        said = " ".join(str(error).split())  # RuntimeError: sizes that no memory holds
+        raise InputError(f"{path}: its configuration cannot be used ({said})") from error
     expected = model.state_dict()
     wrong = sorted(
         name
@@ -82,6 +89,9 @@ def load(path: str | Path) -> tuple[VAE, ModelConfig]:
             f"{path}: weights and configuration do not belong together: {wrong[0]}"
             + (f" and {len(wrong) - 1} more" if len(wrong) > 1 else "")
         )
+    lost = next((name for name, value in weights.items() if not value.isfinite().all()), None)
+    if lost is not None:
+        raise InputError(f"{path}: {lost} holds NaN or infinity; train anew")
     model.to(next(iter(weights.values())).dtype)
     model.load_state_dict(weights)
     return model.eval(), config

@@ -42,7 +42,7 @@ _UNRESOLVED = 0.35
 _MOST_CROSSING = 0.001
 _MOST_TEAR = 4.0
 _LEAST_STRAIGHTNESS = 0.4
-_GEOMETRY_POINTS = 256
+_GEOMETRY_POINTS, _TANGENTS = 256, 256 * 64  # fewer points in more than 64 dimensions
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +272,7 @@ def diagnose(model: VAE, x: Tensor, *, most: int = MOST_POINTS, seed: int = 0) -
     information = information_per_dimension(posterior)
     agreement = neighbourhoods(posterior.mean, x)
     kl = kl_per_dimension(_beside_standard_normal(model, posterior))
-    few = posterior.mean[:_GEOMETRY_POINTS]
+    few = posterior.mean[: min(_GEOMETRY_POINTS, max(16, _TANGENTS // posterior.mean.shape[1]))]
     condition = float(condition_number(metric_tensor(model.decode, few).double()).median())
     collapsed = not bool((information > _LEAST_ACTIVE).any()) or response < _LEAST_RESPONSE
     folded = agreement.folded and not collapsed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 from html.parser import HTMLParser
 
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 from tools.cli import main
 from tools.inspect.measure import flatness, likelihood_bound
 from tools.inspect.report import _principal
+from tools.inspect.sheet import draw_latent
 from trackvae.config import ModelConfig, build
 from trackvae.storage import load, save
 from training.data.pendulum import pendulum
@@ -244,6 +246,7 @@ def test_bad_weights_are_told_in_one_line(images, tmp_path, capsys, name):
 BAD_CALLS = {
     "no data": (["nowhere"], 1, "nowhere: no such file or folder"),
     "no examples": (["{}", "--examples", "0"], 2, "--examples is 0, expected 1 or more"),
+    "negative seed": (["{}", "--seed", "-1"], 2, "--seed is -1, expected 0 to 4294967295"),
     "no samples": (["{}", "--samples", "0"], 2, "--samples is 0, expected 1 or more"),
     "size of arrays": (["{}", "--size", "8x8"], 2, "--size is for folders of images"),
 }
@@ -257,6 +260,29 @@ def test_what_inspect_says(images, tmp_path, capsys, name):
     assert message in error
     assert error.count("\n") == 1
     assert code == expected
+
+
+def a_run(**entries):
+    return json.dumps({"command": "train", "finished": True, "settings": {}, "data": {}} | entries)
+
+
+@pytest.mark.parametrize(
+    "text", [a_run(settings={"seed": "x"}), a_run(figures={"error": math.nan})]
+)
+def test_a_damaged_account_is_told_in_one_line(images, tmp_path, capsys, text):
+    weights = a_model(tmp_path / "m.safetensors")
+    (tmp_path / "run.json").write_text(text)
+    code, error = said(capsys, weights, images)
+    assert code == 1
+    assert "run.json: damaged" in error
+    assert error.count("\n") == 1
+
+
+def test_labels_may_be_any_whole_numbers(tmp_path):
+    points = np.random.default_rng(0).normal(size=(6, 2))
+    labels = np.array([-1, 0, 1, 5, -1, 0])
+    draw_latent(tmp_path / "p.png", points, ("a", "b"), labels, ("only",))
+    assert cv2.imread(str(tmp_path / "p.png")) is not None
 
 
 def test_a_page_that_cannot_be_written(images, tmp_path, capsys):

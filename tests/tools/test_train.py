@@ -283,6 +283,10 @@ def nan(at):
         np.savez(file, x=x)
 
 
+def all_the_same(at):
+    np.savez(at / "d.npz", x=np.full((30, 3), 2.5))
+
+
 BAD_DATA = {
     "missing": (lambda at: None, "d", "d: no such file or folder"),
     "empty folder": (empty_folder, "d", "no images in this folder, expected at least 2"),
@@ -290,6 +294,7 @@ BAD_DATA = {
     "different sizes": (different_sizes, "d", "b.png"),
     "unreadable image": (unreadable_image, "d", "b.png: a broken image"),
     "NaN": (nan, "d.npz", "x[7] holds NaN"),
+    "all the same": (all_the_same, "d.npz", "its 27 examples to train on are all the same"),
 }
 
 
@@ -323,6 +328,12 @@ BAD_FLAGS = {
     "boxes of images": (["--boxes", "gt"], "no boxes to cut out"),
     "precision": (["--precision", "16"], "--precision is '16'"),
     "checkpoints": (["--checkpoint-every", "0"], "--checkpoint-every is 0, expected 1 or more"),
+    "negative seed": (["--seed", "-1"], "--seed is -1, expected 0 to 4294967295"),
+    "endless seed": (["--seed", str(10**20)], "expected 0 to 4294967295"),
+    "kappa for nobody": (
+        ["--model", "vae", "--likelihood", "bernoulli"],
+        "--kappa means nothing to --schedule warm-up with a bernoulli likelihood",
+    ),
     "restarts": (["--restarts", "-1"], "--restarts is -1, expected 0 or more"),
 }
 
@@ -335,6 +346,15 @@ def test_flags_that_mean_nothing_are_told_in_one_line(images, tmp_path, capsys, 
     assert error.count("\n") == 1
     assert code == 2
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_among_its_own_data_is_refused(tmp_path, capsys):
+    picture(tmp_path / "a.png")
+    code, error = said(capsys, tmp_path, tmp_path / "runs" / "first")
+    assert code == 2
+    assert "lies in DATA" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here is one")

@@ -7,6 +7,8 @@ import pytest
 torch = pytest.importorskip("torch")
 safetensors = pytest.importorskip("safetensors.torch")
 
+from safetensors import SafetensorError  # noqa: E402
+
 from trackvae.config import ModelConfig, build  # noqa: E402
 from trackvae.errors import InputError, UsageError  # noqa: E402
 from trackvae.storage import load, save  # noqa: E402
@@ -102,6 +104,58 @@ def test_files_that_are_no_model(tmp_path):
 def test_configurations_that_mean_nothing(values, message):
     with pytest.raises(InputError, match=message):
         ModelConfig.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"latent": 10**9}, "its configuration cannot be used"),  # no memory holds it
+        ({"activation": "swoosh"}, "activation is 'swoosh'"),
+        ([1, 2], "its configuration cannot be used"),
+        ("{", "its configuration cannot be used"),
+    ],
+)
+def test_a_damaged_configuration_is_one_line_with_the_file(tmp_path, changes, message):
+    path, config = tmp_path / "model.safetensors", CONFIGS[1]
+    about = config.to_dict() | changes if isinstance(changes, dict) else changes
+    text = about if isinstance(about, str) else json.dumps(about)
+    safetensors.save_file(build(config).state_dict(), path, metadata={"trackvae": text})
+    with pytest.raises(InputError, match=message) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
+    path, model = tmp_path / "model.safetensors", build(CONFIGS[1])
+    with torch.no_grad():
+        next(model.decoder.parameters()).view(-1)[0] = value
+    save(path, model, CONFIGS[1])
+    with pytest.raises(InputError, match=r"decoder.* holds NaN or infinity"):
+        load(path)
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_old_model(tmp_path, monkeypatch):
+    path, model = tmp_path / "model.safetensors", build(CONFIGS[1])
+    save(path, model, CONFIGS[1])
+    before = path.read_bytes()
+
+    def to_full_disk(tensors, path, metadata=None):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors, "save_file", to_full_disk)
+    with pytest.raises(InputError, match=r"cannot be written .*No space left"):
+        save(path, model, CONFIGS[1])
+    assert [child.name for child in tmp_path.iterdir()] == [path.name]
+    assert path.read_bytes() == before
+
+
+def test_a_model_can_be_read_by_whom_other_files_can(tmp_path):
+    path, other = tmp_path / "model.safetensors", tmp_path / "other"
+    save(path, build(CONFIGS[1]), CONFIGS[1])
+    other.touch()
+    assert path.stat().st_mode == other.stat().st_mode
 
 
 def test_an_unwritable_place_is_named(tmp_path):

@@ -12,7 +12,7 @@ import tyro
 from tyro.conf import OmitArgPrefixes, arg
 
 from tools.data import DataFlags, open_data
-from tools.flags import open_flag
+from tools.flags import check_seed, open_flag
 from tools.train.folder import RUN_FILE, read_run
 from tools.train.machine import check_torch
 from trackvae.errors import InputError, UsageError
@@ -62,6 +62,8 @@ class Inspect:
         for name in ("examples", "samples"):
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name} is {getattr(self, name)}, expected 1 or more")
+        if self.seed is not None:
+            check_seed(self.seed)
         weights = self.weights / "model.safetensors" if self.weights.is_dir() else self.weights
         model, config = load(weights)
         run = read_run(weights.parent) if (weights.parent / RUN_FILE).is_file() else {}
@@ -95,7 +97,9 @@ class Inspect:
         """
         settings = run.get("settings", {})
         flags = self.taken.over(settings)
-        seed = int(settings.get("seed", 0)) if self.seed is None else self.seed
+        seed = settings.get("seed", 0) if self.seed is None else self.seed
+        if not isinstance(seed, int):
+            raise InputError(f"{weights.parent / RUN_FILE}: damaged (seed is {seed!r}); delete it")
         data = open_data(self.data, flags, seed)
         if data.shape != config.observation:
             raise InputError(

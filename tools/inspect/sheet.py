@@ -201,7 +201,7 @@ def _draw_points(
 
         for place, kind in enumerate(kinds):
             of = labels == kind
-            name = label_names[int(kind)] if int(kind) < len(label_names) else str(kind)
+            name = label_names[int(kind)] if 0 <= int(kind) < len(label_names) else str(kind)
             colour = colormaps["tab20"](place * 2 % 20 + place // 10)
             axes.scatter(x[of], y[of], color=colour, label=name, **style)
         axes.legend(markerscale=2.5, fontsize=8, loc="best", framealpha=0.8)

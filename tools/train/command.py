@@ -10,6 +10,7 @@ import tyro
 from tyro.conf import OmitArgPrefixes, arg
 
 from tools.data import DataFlags, open_data
+from tools.flags import check_seed
 from tools.train.folder import RunFolder
 from tools.train.machine import MachineFlags, check_torch, make_fabric
 from tools.train.plan import Kind, ModelFlags, ObjectiveFlags, check_objective, make_plan
@@ -83,12 +84,19 @@ class Train:
     def _check(self) -> None:
         """What can be told before any data are read."""
         check_objective(self.model, self.objective)
+        check_seed(self.seed)
         _ = self.taken.sides, self._train_config()
         if self.networks.latent is not None and self.networks.latent < 1:
             raise UsageError(f"--latent is {self.networks.latent}, expected 1 or more")
         if self.restarts < 0:
             raise UsageError(f"--restarts is {self.restarts}, expected 0 or more")
         self.machine.check()
+        data, out = Path(self.data).resolve(), self.out.resolve()
+        if data.is_dir() and out.is_relative_to(data):
+            raise UsageError(
+                f"--out {self.out} lies in DATA, whose images would later be those of the run too; "
+                "choose a folder outside it"
+            )
 
     def _train_config(self) -> Any:
         from training.trainer import TrainConfig

@@ -109,7 +109,7 @@ def read_run(folder: Path) -> dict[str, Any]:
     """
     path = folder / RUN_FILE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     except ValueError as error:
@@ -123,6 +123,10 @@ def read_run(folder: Path) -> dict[str, Any]:
                 f"{path}: damaged ({name} is missing); delete it, or name another folder"
             )
     return content
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
 
 
 def _about(data: DataSet) -> dict[str, Any]:

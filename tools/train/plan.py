@@ -184,6 +184,11 @@ def make_plan(
         prior="vhp" if kind in ("vhp-vae", "fmvae") else "normal",
     )
     _check_values(data, config)
+    if objective.kappa and schedule not in _CONSTRAINED and config.likelihood == "bernoulli":
+        raise UsageError(
+            f"--kappa means nothing to --schedule {schedule} with a bernoulli likelihood: neither "
+            "holds an error; leave it out, or choose rewo or geco"
+        )
     samples = (objective.samples or _IWAE_SAMPLES) if kind == "iwae" else 1
     rate = _FINAL_RATE * train.learning_rate
     plan = Plan(

@@ -51,6 +51,8 @@ class LoadOptions:
     def __post_init__(self) -> None:
         if self.size is not None and not all(1 <= side <= 4096 for side in self.size):
             raise UsageError(f"size is {self.size}, expected height and width from 1 to 4096")
+        if self.seed < 0:
+            raise UsageError(f"seed is {self.seed}, expected 0 or more")
         if self.binarise is not None:
             check_binarisation(self.binarise)
 

@@ -70,6 +70,8 @@ def test_options_reach_the_images(tmp_path):
         LoadOptions(binarise="grey")
     with pytest.raises(UsageError, match="size is"):
         LoadOptions(size=(0, 10))
+    with pytest.raises(UsageError, match="seed is -1, expected 0 or more"):
+        LoadOptions(seed=-1)
 
 
 def test_planes_first_or_last_are_the_same_images(tmp_path):

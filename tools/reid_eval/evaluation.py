@@ -1,0 +1,186 @@
+"""Scores of an encoder on a MOT sequence, or on a folder of Market-1501's kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reid.market import Crops, read_market, sheets
+from reid.metrics import Metric, RetrievalScores, market1501, score_retrieval, within_video
+from tools.reid_eval.descriptors import Encoder, GivenFeatures
+from tools.reid_eval.sequences import Boxes, describe, queries_of, tracklets_of
+from trackvae.arrays import FloatArray, IntArray
+from trackvae.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from reid.descriptors import Descriptor
+    from reid.projections import Projection
+    from tracker.io.sources import Source
+
+_MOST_NUMBERS = 64_000_000  # that a projection is fitted to: 256 MB; 15,600 crops' colour stripes
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How it is scored.
+
+    Attributes:
+        metric: between embeddings.
+        fit: sequences that a projection is fitted to; empty: the one that is scored.
+        gap: frames between a query and what it is compared with.
+        stride: of a sequence's frames.
+    """
+
+    metric: Metric = "euclidean"
+    fit: tuple[str, ...] = ()
+    gap: int = 60
+    stride: int = 5
+
+
+@dataclass(slots=True)
+class Retrieval:
+    """Scores, and what they were made with.
+
+    Attributes:
+        scores: of the ranked lists.
+        made: by name: boxes, identities, dimension, what was fitted to how much.
+    """
+
+    scores: RetrievalScores
+    made: dict[str, Any] = field(default_factory=dict)
+
+
+def score_sequence(
+    folder: str | Path, encoder: Encoder | GivenFeatures, options: Options
+) -> Retrieval:
+    """Within-video protocol on the ground truth of a MOT sequence.
+
+    Raises:
+        InputError: see :func:`queries_of`, :func:`tracklets_of`, :func:`describe`.
+    """
+    from tracker.io.sources import open_frames
+
+    source = open_frames(folder)
+    queries = queries_of(source, stride=options.stride, gap=options.gap)
+    made: dict[str, Any] = {"boxes": len(queries), "gap": options.gap, "stride": options.stride}
+    if isinstance(encoder, GivenFeatures):
+        vectors, rows = encoder.match(queries.frames, queries.boxes)
+        made["without_features"] = len(queries) - len(rows)
+        queries = queries.select(rows)
+    elif encoder.fitted and not options.fit:
+        tracklets = tracklets_of(source, most=_MOST_NUMBERS // encoder.descriptor.dim)
+        vectors, samples = describe(source, encoder.descriptor, [queries, tracklets])
+        vectors = _fitted(encoder, samples, tracklets.ids, folder, made).apply(vectors)
+    else:
+        (vectors,) = describe(source, encoder.descriptor, [queries])
+        if encoder.fitted:
+            vectors = _fitted_to_others(encoder, options.fit, made).apply(vectors)
+    made |= {"identities": len(np.unique(queries.ids)), "dim": vectors.shape[1]}
+    scores = score_retrieval(
+        vectors,
+        vectors,
+        queries.ids,
+        queries.ids,
+        within_video(queries.frames, options.gap),
+        metric=options.metric,
+    )
+    return Retrieval(scores, made)
+
+
+def score_market(
+    folder: str | Path, encoder: Encoder | GivenFeatures, options: Options
+) -> Retrieval:
+    """Market-1501's protocol on its folders, or on any folder of crops named as there.
+
+    Raises:
+        InputError: see :func:`read_market`.
+        UsageError: an encoder that single crops say too little for.
+    """
+    if isinstance(encoder, GivenFeatures):
+        raise UsageError("features:FILE holds features by frame and box, for within-video only")
+    if encoder.fitted == "whitened" and not options.fit:
+        raise UsageError(
+            f"{folder}: single crops have no tracklets to whiten by; --fit other:SEQUENCE does"
+        )
+    queries, gallery = read_market(folder)
+    vectors = _describe_crops(gallery, encoder.descriptor)
+    row_of = {path: row for row, path in enumerate(gallery.paths)}
+    if queries.paths[0] in row_of:  # one folder is both
+        asked = vectors[[row_of[path] for path in queries.paths]]
+    else:
+        asked = _describe_crops(queries, encoder.descriptor)
+    made: dict[str, Any] = {"boxes": len(gallery), "identities": len(np.unique(queries.ids))}
+    if encoder.fitted:
+        if options.fit:
+            projection = _fitted_to_others(encoder, options.fit, made)
+        else:
+            projection = _fitted(encoder, vectors, np.arange(len(vectors)), folder, made)
+        asked, vectors = projection.apply(asked), projection.apply(vectors)
+    made["dim"] = vectors.shape[1]
+    comparable = market1501(queries.ids, queries.cameras, gallery.ids, gallery.cameras)
+    scores = score_retrieval(
+        asked, vectors, queries.ids, gallery.ids, comparable, metric=options.metric
+    )
+    return Retrieval(scores, made)
+
+
+def _describe_crops(crops: Crops, descriptor: Descriptor) -> FloatArray:
+    """Vectors (N, dim) of whole images."""
+    from tools.progress import progress
+
+    parts, done = [], 0
+    with progress("crops", len(crops), "crops") as advance:
+        for image, boxes in sheets(crops):
+            parts.append(descriptor(image, boxes))
+            done += len(boxes)
+            advance(done)
+    return np.concatenate(parts)
+
+
+def _fitted_to_others(
+    encoder: Encoder, sequences: Sequence[str], made: dict[str, Any]
+) -> Projection:
+    """The encoder's projection, of the tracklets of other sequences."""
+    from tracker.io.sources import list_sources, open_frames
+
+    paths = [path for given in sequences for path in list_sources(given)]
+    if not paths:
+        raise UsageError("--fit other: names no sequence")
+    sources = [open_frames(path) for path in paths]
+    most = _MOST_NUMBERS // encoder.descriptor.dim // len(paths)
+    samples, tracklets = [], []
+    last = 0
+    for source in sources:
+        found = tracklets_of(source, most=most)
+        samples.append(_described(source, encoder.descriptor, found))
+        tracklets.append(found.ids + last)
+        last += int(found.ids.max())
+    names = ", ".join(source.name for source in sources)
+    return _fitted(encoder, np.concatenate(samples), np.concatenate(tracklets), names, made)
+
+
+def _described(source: Source, descriptor: Descriptor, boxes: Boxes) -> FloatArray:
+    return describe(source, descriptor, [boxes])[0]
+
+
+def _fitted(
+    encoder: Encoder,
+    samples: FloatArray,
+    tracklets: IntArray,
+    where: str | Path,
+    made: dict[str, Any],
+) -> Projection:
+    """The projection; notes what it was fitted to."""
+    made["fit"] = {
+        "on": str(where),
+        "crops": len(samples),
+        "tracklets": len(np.unique(tracklets)),
+    }
+    try:
+        return encoder.fit(samples, tracklets)
+    except InputError as error:
+        raise InputError(f"{where}: {encoder.name} cannot be fitted: {error}") from error
