@@ -20,15 +20,16 @@ from trackvae.errors import InputError, UsageError
 _APART = 2.4
 _MOST_SAMPLES = 8  # each way, for one pixel: boxes of 1,200 pixels at a side of 64
 _FRACTION = 32  # OpenCV places samples to a 32nd of a pixel
-_ROWS = 8192  # of a sampling map; OpenCV takes no more than 32,766
+_ROWS = 8192  # of a sampling map
+_LARGEST = 32_766  # rows or columns of what OpenCV samples, and of a map
 
 
 def cut(image: Image, boxes: FloatArray, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """The boxes of a frame as crops of one size.
 
     All crops are sampled together: one map of places, one ``cv2.remap`` for those that shrink
-    alike, one mean over each pixel's samples. A loop of ``cv2.resize`` takes 1.3 to 1.9 times as
-    long from 10 boxes of pedestrians to 200.
+    alike, one mean over each pixel's samples. A loop of ``cv2.resize`` takes as long for 10
+    pedestrians of a 1080p frame, 1.4 times as long for 50, 1.6 times for 200.
 
     Args:
         image: ``(H, W, 3)`` uint8, BGR.
@@ -69,10 +70,12 @@ def check_image(image: Any) -> None:
     """Refuse what is no colour image of bytes.
 
     Raises:
-        InputError: it is not ``(H, W, 3)`` uint8, or has no pixels.
+        InputError: it is not ``(H, W, 3)`` uint8, has no pixels, or more than OpenCV samples.
     """
     kind = getattr(image, "dtype", type(image).__name__)
     shape: tuple[int, ...] = tuple(getattr(image, "shape", ()))
+    if max(shape, default=0) > _LARGEST:
+        raise InputError(f"the image has shape {shape}, expected sides up to {_LARGEST} pixels")
     if kind != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
         raise InputError(
             f"the image is {kind} of shape {shape}, expected uint8 (H, W, 3), BGR as "

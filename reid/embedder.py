@@ -63,6 +63,8 @@ class Embedder:
                 The model itself is neither changed nor held.
             backend: ``onnx`` takes weights too; a ``.onnx`` needs no torch and is always taken so.
             precision: of torch's weights and activations; embeddings are float32 in any case.
+                With bfloat16 1 - cosine to float32's is 8e-6 (1e-5 at most; ONNX Runtime: 2e-7) on
+                236 boxes of MOT16-09, where two people's are 0.6 apart.
             batch: crops in a pass at most.
             normalise: give embeddings of unit length.
             threads: of a pass. Beside a busy process every layer waits for the slowest thread, so

@@ -48,6 +48,7 @@ class Build:
         """Build, save; the exit code."""
         from reid.gallery import Gallery
 
+        _check_faiss()
         given = _with_identities(self.embeddings, self.ids)
         gallery = Gallery(
             given.features.shape[1],
@@ -217,12 +218,24 @@ class _Answers:
 
 
 def _open(path: Path) -> Gallery:
-    try:
-        from reid.gallery import Gallery
+    from reid.gallery import Gallery
 
-        return Gallery.load(path)
+    _check_faiss()
+    return Gallery.load(path)
+
+
+def _check_faiss() -> None:
+    """Say what to install where the package that searches is missing.
+
+    Raises:
+        InputError: it is.
+    """
+    try:
+        import faiss  # noqa: F401
     except ImportError as error:
-        raise InputError(f"a gallery needs FAISS ({error}): pip install faiss-cpu") from error
+        raise InputError(
+            f"trackvae gallery needs FAISS ({error}): pip install faiss-cpu"
+        ) from error
 
 
 def _note(identity: str, place: Place) -> str:

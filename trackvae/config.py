@@ -188,13 +188,24 @@ def _prior(config: ModelConfig, encoder: nn.Module) -> nn.Module:
     zeta = config.prior_latent or config.latent
     hidden, activation = config.prior_hidden, config.activation
     return VHP(
-        posterior=GaussianHead(mlp(config.latent, hidden, 2 * zeta, activation)),
-        conditional=GaussianHead(mlp(zeta, hidden, 2 * config.latent, activation)),
+        posterior=_narrow(mlp(config.latent, hidden, 2 * zeta, activation)),
+        conditional=_narrow(mlp(zeta, hidden, 2 * config.latent, activation)),
         dim=zeta,
         samples=config.prior_samples,
+        latent=config.latent,
     )
 
 
+@torch.no_grad()
+def _narrow(network: nn.Sequential) -> GaussianHead:
+    """A conditional Gaussian that begins with small variances: see :class:`VHP`."""
+    last = network[-1]
+    assert isinstance(last, nn.Linear)
+    last.bias[last.out_features // 2 :] = _NARROW
+    return GaussianHead(network)
+
+
+_NARROW = -2.0  # log variance of both of the VHP's Gaussians at the start, beside z's 0
 Experiment = Literal["pendulum", "motion", "digits", "digits-2d", "faces", "mot16"]
 _WIDE = (256, 256, 256, 256)
 _DIGITS: dict[str, Any] = {

@@ -101,7 +101,18 @@ class VHP(nn.Module):
     p(zeta) is standard normal; q(zeta|z) is the proposal of an importance-weighted lower bound with
     K samples (Eq. 3.8). With K = 1 the bound is the plain ELBO: the VHP without importance
     weighting of section 3.5.1.2.
+
+    The prior is an autoencoder of z, and as any other it can collapse: q(zeta|z) becomes p(zeta)
+    and p(z) one wide Gaussian. What prevents that is how it starts: both networks see z
+    standardised (:meth:`start`), and both Gaussians begin narrow (:func:`trackvae.config.build`).
+    A ring of radius 3 with ReLU networks of 64x64 units, 800 steps: without either 4 of 4 seeds
+    stay one wide Gaussian (4.37 nats), with the narrow start alone 2 of 3 do, with both none of 4
+    (3.30 to 3.35; entropy 3.2).
     """
+
+    location: Tensor
+    scale: Tensor
+    started: Tensor
 
     def __init__(
         self,
@@ -109,6 +120,7 @@ class VHP(nn.Module):
         conditional: ConditionalGaussian,
         dim: int,
         samples: int = 16,
+        latent: int | None = None,
     ) -> None:
         """Make the prior.
 
@@ -117,6 +129,7 @@ class VHP(nn.Module):
             conditional: p(z|zeta).
             dim: dimensions of zeta.
             samples: K of the bound.
+            latent: dimensions of z, each of which is then standardised by itself; None: all alike.
 
         Raises:
             UsageError: fewer than one sample.
@@ -128,7 +141,26 @@ class VHP(nn.Module):
         self.conditional = conditional
         self.samples = samples
         self._dim = dim
-        self.register_buffer("_place", torch.zeros(()), persistent=False)
+        shape = () if latent is None else (latent,)
+        self.register_buffer("location", torch.zeros(shape))
+        self.register_buffer("scale", torch.ones(shape))
+        self.register_buffer("started", torch.zeros(()))  # 1: :meth:`start` was called
+
+    @torch.no_grad()
+    def start(self, location: Tensor, scale: Tensor) -> None:
+        """Standardise z from now on; to be called once, before the prior is first trained.
+
+        Args:
+            location: (D,), mean of z over the data.
+            scale: (D,), its standard deviation.
+        """
+        self.location.copy_(location)
+        self.scale.copy_(scale.clamp_min(torch.finfo(scale.dtype).tiny))
+        self.started.fill_(1)
+
+    def encode(self, z: Tensor) -> Gaussian:
+        """q(zeta|z): ``(..., D)`` to a Gaussian over zeta."""
+        return self.posterior((z - self.location) / self.scale)
 
     def log_prob(
         self, z: Tensor, generator: torch.Generator | None = None, samples: int | None = None
@@ -143,16 +175,21 @@ class VHP(nn.Module):
         Returns:
             ``(...)``.
         """
-        q = self.posterior(z)
+        u = (z - self.location) / self.scale
+        q = self.posterior(u)
         zeta = q.sample(self.samples if samples is None else samples, generator)  # (K, ..., D)
-        log_weight = self.conditional(zeta).log_prob(z)
+        log_weight = self.conditional(zeta).log_prob(u)
         log_weight = log_weight + standard_normal_log_prob(zeta) - q.log_prob(zeta)
-        return log_mean_exp(log_weight, dim=0)
+        # the density of z, not of u; a sum over D equal scales where there is one for all
+        return log_mean_exp(log_weight, dim=0) - self.scale.expand(z.shape[-1]).log().sum()
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """``(count, D)``: zeta from p(zeta), then z from p(z|zeta)."""
-        place = self.get_buffer("_place")
         zeta = torch.randn(
-            count, self._dim, generator=generator, device=place.device, dtype=place.dtype
+            count,
+            self._dim,
+            generator=generator,
+            device=self.scale.device,
+            dtype=self.scale.dtype,
         )
-        return self.conditional(zeta).sample(generator=generator)
+        return self.location + self.scale * self.conditional(zeta).sample(generator=generator)

@@ -12,7 +12,8 @@ from trackvae.errors import InputError
 from training.data.dataset import DataSet
 
 _CHECKED = 1024  # observations that are looked at for NaN at once
-_ORDER, _NOISE = 1, 2  # purposes of a generator; the noise of process r has 2 + r
+_ORDER, _NOISE = 1, 2  # what a generator is for
+_PURPOSES = 3  # of a step's noise, in each process
 
 
 def seeded(
@@ -58,9 +59,11 @@ class Batches:
             return torch.from_numpy(data.batch(rows.numpy(), epoch=epoch))
         return data[rows]
 
-    def noise(self, step: int, device: torch.device | str = "cpu") -> torch.Generator:
-        """Where the samples of a step come from."""
-        return seeded(self._seed, _NOISE + self._process, step, device)
+    def noise(
+        self, step: int, device: torch.device | str = "cpu", purpose: int = 0
+    ) -> torch.Generator:
+        """Where the samples of a step come from, of 3 purposes each (0, 1, 2)."""
+        return seeded(self._seed, _NOISE + _PURPOSES * self._process + purpose, step, device)
 
 
 def check_data(data: Tensor | DataSet, processes: int) -> None:

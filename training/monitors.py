@@ -297,7 +297,7 @@ def _beside_standard_normal(model: VAE, posterior: Gaussian) -> Gaussian:
     """The layer whose prior is N(0, 1): zeta of a VHP, else z."""
     if not isinstance(model.prior, VHP):
         return posterior
-    return model.prior.posterior(posterior.mean)
+    return model.prior.encode(posterior.mean)
 
 
 def _sentence(agreement: Neighbourhoods, response: float, *, collapsed: bool) -> str:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from trackvae.errors import InputError, UsageError
 from trackvae.likelihoods import GaussianLikelihood
+from trackvae.priors import VHP
 from trackvae.vae import VAE, Terms
 from training.batches import Batches, check_data
 from training.checkpoints import Checkpoint, structure
@@ -31,6 +32,7 @@ from training.watch import KappaWatch
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+_START_DRAWS = 8  # of each posterior, from which the prior learns where z lies
 PRECISIONS = ("32-true", "bf16-mixed")
 _FREE = ("checkpoint_every", "patience")  # a resumed run may differ in these
 
@@ -230,21 +232,19 @@ class Trainer:
 
     def _make_step(self, x: Tensor) -> Report:
         """Algorithm 2: one batch, one update of beta, one step of the optimiser."""
-        config, fabric = self._config, self._fabric
-        noise = self._batches.noise(self.step, fabric.device)
-        with fabric.autocast():
-            terms = self._model.terms(x, noise, None if config.samples == 1 else config.samples)
+        terms = self._terms(x)
         parts = (terms.error, terms.rate, terms.distortion)
         means = self._together(torch.stack([part.mean().detach() for part in parts]))
         error, rate, distortion = means.tolist()
         self._check_finite(error + rate + distortion)
         phase = self._schedule.step(error)
-        loss, penalty = self._loss(terms, phase, noise)
+        if phase.train_prior and self._enter_main_phase(x):
+            terms = self._terms(x)
+        loss, penalty = self._loss(terms, phase)
         self._differentiate(loss, phase)
         shared = self._share_gradients(torch.stack([loss.detach(), penalty])).tolist()
         self._check_finite(shared[0])
         learning_rate = self._update()
-        self._begin_flatness(x, phase, noise)
         likelihood = self._model.likelihood
         if isinstance(likelihood, GaussianLikelihood):
             likelihood.observe_error(error, x[0].numel())
@@ -263,22 +263,43 @@ class Trainer:
             shared[1] / eta if self._flatness is not None and phase.train_prior else None,
         )
 
-    def _loss(self, terms: Terms, phase: Phase, noise: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _loss(self, terms: Terms, phase: Phase) -> tuple[Tensor, Tensor]:
         """What is minimised, and the weighted penalty in it, detached."""
         loss = terms.lagrangian(phase.beta).mean()
         if self._flatness is None or not phase.train_prior:
             return loss, torch.zeros_like(loss)
         z = terms.latents if terms.latents.dim() == 2 else terms.latents[0]
         # in float32 whatever the precision: G is a product of derivatives
-        penalty = self._flatness(self._model.decode, z, noise, self._together)
+        penalty = self._flatness(self._model.decode, z, self._noise(2), self._together)
         return loss + penalty, penalty.detach()
 
-    def _begin_flatness(self, x: Tensor, phase: Phase, noise: torch.Generator) -> None:
-        """What the regulariser does to the model once, after the step in which it joined."""
-        if self._flatness is None or not phase.train_prior:
-            return
-        for weights in self._flatness.begin(self._model, x, noise, self._together):
-            self._optimiser.state.pop(weights, None)  # its moments are those of other weights
+    def _noise(self, purpose: int = 0) -> torch.Generator:
+        """This step's noise: the same whenever it is asked for."""
+        return self._batches.noise(self.step, self._fabric.device, purpose)
+
+    def _terms(self, x: Tensor) -> Terms:
+        samples = self._config.samples
+        with self._fabric.autocast():
+            return self._model.terms(x, self._noise(), None if samples == 1 else samples)
+
+    def _enter_main_phase(self, x: Tensor) -> bool:
+        """What happens once, when the prior begins to be trained; whether it changed the model.
+
+        The regulariser chooses its coordinates, and the prior is told where z lies in them.
+        """
+        changed, noise = False, self._noise(1)
+        if self._flatness is not None:
+            for weights in self._flatness.begin(self._model, x, noise, self._together):
+                self._optimiser.state.pop(weights, None)  # its moments are those of other weights
+                changed = True
+        prior = self._model.prior
+        if isinstance(prior, VHP) and (changed or not prior.started):
+            with torch.no_grad():
+                z = self._model.encode(x).sample(_START_DRAWS, noise).flatten(0, 1)
+                moments = self._together(torch.stack([z.mean(0), z.square().mean(0)]))
+            prior.start(moments[0], (moments[1] - moments[0].square()).clamp_min(0).sqrt())
+            changed = True
+        return changed
 
     def _differentiate(self, loss: Tensor, phase: Phase) -> None:
         """Gradients of everything that this phase trains."""

@@ -205,6 +205,7 @@ def test_no_boxes(boxes):
         pytest.param(IMAGE / 255.0, "the image is float64", id="float"),
         pytest.param(IMAGE[:0], r"\(0, 320, 3\)", id="empty"),
         pytest.param(None, "the image is NoneType", id="none"),
+        pytest.param(np.zeros((1, 40_000, 3), np.uint8), "up to 32766 pixels", id="too wide"),
     ],
 )
 def test_an_image_of_another_kind(image, message):

@@ -107,6 +107,16 @@ def trained(tmp_path_factory):
     } | {"folder": folder}
 
 
+def start_prior(model, batches, noises):
+    """The prior standardises z by the moments of both halves."""
+    moments = []
+    for x, noise in zip(batches, noises, strict=True):
+        z = model.encode(x).sample(8, noise).flatten(0, 1).detach()
+        moments.append(torch.stack([z.mean(0), z.square().mean(0)]))
+    mean, square = (moments[0] + moments[1]) / 2
+    model.prior.start(mean, (square - mean.square()).clamp_min(0).sqrt())
+
+
 def emulated(name):
     """The same in one process: both halves of a batch one after the other, gradients averaged."""
     torch.manual_seed(7)
@@ -116,27 +126,33 @@ def emulated(name):
     prior = {id(parameter) for parameter in model.prior.parameters()}
     data, moving = ring(), None
     for step in range(STEPS):
-        noises = [share.noise(step) for share in shares]
-        terms = [
-            model.terms(share.take(data, step), noise)
-            for share, noise in zip(shares, noises, strict=True)
-        ]
+        batches = [share.take(data, step) for share in shares]
+
+        def at_samples(batches=batches, step=step):
+            return [
+                model.terms(x, share.noise(step)) for x, share in zip(batches, shares, strict=True)
+            ]
+
+        terms = at_samples()
         errors = [part.error.mean().detach() for part in terms]
         phase = schedule.step(((errors[0] + errors[1]) / 2).item())
+        if phase.train_prior and not model.prior.started:
+            start_prior(model, batches, [share.noise(step, purpose=1) for share in shares])
+            terms = at_samples()
         losses = [part.lagrangian(phase.beta).mean() for part in terms]
         if flatness is not None and phase.train_prior:
             seen = []  # each half's own c^2; the first step needs the mean of both beforehand
             for rank in (0, 1):
                 probe = Flatness(flatness.config)
-                state = noises[rank].get_state()
-                probe(model.decode, terms[rank].latents, noises[rank])
-                noises[rank].set_state(state)
+                probe(model.decode, terms[rank].latents, shares[rank].noise(step, purpose=2))
                 seen.append(torch.tensor(probe.state_dict()["value"], dtype=torch.float32))
             mean = (seen[0] + seen[1]) / 2
             for rank in (0, 1):
                 one = Flatness(flatness.config)
-                one.load_state_dict({"value": float(mean if moving is None else moving)})
-                penalty = one(model.decode, terms[rank].latents, noises[rank])
+                c2 = float(mean if moving is None else moving)
+                one.load_state_dict({"value": c2, "begun": True})
+                noise = shares[rank].noise(step, purpose=2)
+                penalty = one(model.decode, terms[rank].latents, noise)
                 losses[rank] = losses[rank] + penalty
             moving = mean if moving is None else 0.9 * moving + (1 - 0.9) * mean
         gradients = [

@@ -118,7 +118,8 @@ def score_market(
         if options.fit:
             projection = _fitted_to_others(encoder, options.fit, made)
         else:
-            projection = _fitted(encoder, vectors, np.arange(len(vectors)), folder, made)
+            some = vectors[:: -(-vectors.size // _MOST_NUMBERS)]
+            projection = _fitted(encoder, some, np.arange(len(some)), folder, made)
         asked, vectors = projection.apply(asked), projection.apply(vectors)
     made["dim"] = vectors.shape[1]
     comparable = market1501(queries.ids, queries.cameras, gallery.ids, gallery.cameras)

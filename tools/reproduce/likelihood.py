@@ -291,7 +291,7 @@ def evaluate(weights: Path, data: DataSet, test: Test, seed: int) -> dict[str, A
         some = torch.linspace(0, len(x) - 1, min(test.inner_images, len(x))).round().long()
         with torch.no_grad():
             z = model.encode(x).sample(generator=torch.Generator().manual_seed(seed))
-            kl = prior.posterior(z).kl_to_standard_normal().mean(dim=0)
+            kl = prior.encode(z).kl_to_standard_normal().mean(dim=0)
         found |= {
             "tighter": float(bounds(x[some], test.inner).mean()),
             "same": float(values[some].mean()),
