@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trackvae.errors import InputError
+from trackvae.errors import InputError, UsageError
 from training.data.dataset import DataSet
 
 _CHECKED = 1024  # observations that are looked at for NaN at once
@@ -71,7 +71,10 @@ def check_data(data: Tensor | DataSet, processes: int) -> None:
 
     Raises:
         InputError: too few observations, NaN or infinity.
+        UsageError: something else than these two.
     """
+    if not isinstance(data, (DataSet, Tensor)):
+        raise UsageError(f"data are a {type(data).__name__}, expected a DataSet or a torch.Tensor")
     values: Any = data.train if isinstance(data, DataSet) else data
     if len(values) == 0:
         raise InputError("no data to train on")

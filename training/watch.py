@@ -115,9 +115,9 @@ class KappaWatch:
         """One line about a kappa that was not met."""
         kappa = math.nan if self._constraint is None else self._constraint.kappa
         return (
-            f"kappa {kappa:.4g} was not met in {step} steps: the error {how} at {error:.3g} "
-            f"(sqrt {math.sqrt(max(error, 0.0)):.3g}); give a kappa above that, a larger model, "
-            "or more steps"
+            f"kappa {kappa:.4g} was not met in {step} steps: the root of the error {how} at "
+            f"{math.sqrt(max(error, 0.0)):.3g} (error {error:.3g}); give a kappa above that, a "
+            "larger model, or more steps"
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, cast
 
 import tyro
 
+from tools.flags import open_flag
 from tools.reproduce.experiment import Context, Experiment, data_root
 from tools.results import save_results
 from trackvae.errors import UsageError
@@ -25,6 +26,7 @@ EXPERIMENTS = {
     "flatness-high-d": "tools.reproduce.flat_crops",
 }
 _PACKAGES = ("trackvae", "torch", "numpy", "scipy", "lightning-fabric")
+_WIDTH = 160  # of the table where no terminal says its own
 _QUICK_OUT = Path("runs/quick")  # so that a quick run never replaces the results of a full one
 
 
@@ -40,11 +42,11 @@ class Reproduce:
     """table-3.1, table-3.2, figures-3.6-3.11, table-5.1, table-5.2, flatness-high-d."""
     quick: bool = False
     """Minutes instead of hours, to see that it works; under runs/quick unless --out is given."""
-    seeds: int | None = None
+    seeds: Annotated[int | None, open_flag("INT")] = None
     """How many; each experiment has its own default."""
     data: Path = field(default_factory=data_root)
     """Folder that holds mnist, omniglot, mocap, mot; without it made stand-ins are used."""
-    out: Path | None = None
+    out: Annotated[Path | None, open_flag("DIR")] = None
     """Folder for results/ and docs/figures/; here by default."""
     work: Path = Path("runs/reproduce")
     """Folder for finished parts, weights and checkpoints."""
@@ -105,4 +107,5 @@ def _show(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
         table.add_row(
             row["method"], row["metric"], f"{ours['median']:.4g}", spread, thesis, row["note"]
         )
-    Console().print(table)
+    console = Console()
+    Console(width=None if console.is_terminal else _WIDTH).print(table)

@@ -36,6 +36,7 @@ _NU, _TAU, _ALPHA, _BETA = 0.015, 3.0, 0.95, 0.01  # of the relative constraint:
 _LARGE_LATENT = 64  # where nobody asks for a picture of the latent space
 _CONVOLVED, _CONVOLUTION_STRIDE = 32, 16  # smallest side of an image, and what divides every side
 _PILOT = 0.25  # of the steps, for a kappa that nobody gave
+_LEAST_PILOT = 200  # steps; fewer say little: 0.65 where the run itself reaches 0.26 (gait)
 PILOT_BETA = 0.01  # as in REWO's initial phase
 _PILOT_SLACK = 1.1  # kappa beside the root of the error that the pilot reaches
 
@@ -69,7 +70,8 @@ class ObjectiveFlags:
     """Error that is tolerated: root of the mean squared error
     over the dimensions of an observation. Left out: 1.1 times
     what the same networks reach in a short run of
-    reconstruction alone (a quarter of --steps more). With
+    reconstruction alone (a quarter of --steps more, 200 at
+    the least). With
     warm-up and elbo it is the sigma of a gaussian likelihood;
     left out, sigma follows the error."""
     schedule: Annotated[ScheduleName | None, open_flag("{rewo,geco,warm-up,elbo}")] = None
@@ -143,7 +145,7 @@ class Plan:
 
     def pilot(self) -> Plan:
         """A short run of reconstruction alone, which shows what error can be reached."""
-        steps = max(1, round(_PILOT * self.train.steps))
+        steps = max(_LEAST_PILOT, round(_PILOT * self.train.steps))
         model = replace(self.model, prior="normal", sigma=1.0)
         train = replace(self.train, steps=steps, samples=1)
         return replace(self, model=model, schedule="elbo", train=train, eta=0.0)
