@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trackvae.errors import InputError
-from trackvae.files import atomic_path, write_errors
+from trackvae.tensors import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from trackvae.config import ModelConfig
@@ -30,17 +30,7 @@ def save(path: str | Path, model: VAE, config: ModelConfig) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    weights = {
-        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
-    }
-    with atomic_path(path) as temporary, write_errors(path):
-        try:
-            save_file(weights, temporary, metadata={_ENTRY: json.dumps(config.to_dict())})
-        except SafetensorError as error:  # what a full disk gives
-            raise OSError(str(error)) from error
+    write_tensors(path, model.state_dict(), {_ENTRY: json.dumps(config.to_dict())})
 
 
 def load(path: str | Path) -> tuple[VAE, ModelConfig]:
@@ -53,19 +43,9 @@ def load(path: str | Path) -> tuple[VAE, ModelConfig]:
         InputError: the file is missing, damaged, not one of ours, its weights do not belong to its
             configuration, or hold NaN or infinity.
     """
-    from safetensors import SafetensorError, safe_open
-
     from trackvae.config import ModelConfig, build
 
-    path = Path(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: not a readable safetensors file ({error})") from error
+    weights, metadata = read_tensors(path, "file")
     if _ENTRY not in metadata:
         raise InputError(f"{path}: these weights carry no trackvae configuration")
     try:

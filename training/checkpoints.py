@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from trackvae.errors import InputError
-from trackvae.files import atomic_path, write_errors
+from trackvae.tensors import read_tensors, write_tensors
 
 _ENTRY = "training"  # of a checkpoint's metadata
 
@@ -43,19 +43,11 @@ class Checkpoint:
         Raises:
             InputError: the file cannot be written: no right to, or a full disk.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import save_file
-
         tensors = {f"model.{name}": value for name, value in self.weights.items()}
         for index, moments in self.moments.items():
             tensors |= {f"adam.{index}.{name}": value for name, value in moments.items()}
-        tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         about = json.dumps({"run": self.run, "state": self.state})
-        with atomic_path(path) as temporary, write_errors(path):
-            try:
-                save_file(tensors, temporary, metadata={_ENTRY: about})
-            except SafetensorError as error:  # what a full disk gives
-                raise OSError(str(error)) from error
+        write_tensors(path, tensors, {_ENTRY: about})
 
     @classmethod
     def load(cls, path: str | Path) -> Checkpoint:
@@ -64,19 +56,7 @@ class Checkpoint:
         Raises:
             InputError: the file is missing, damaged, or something else.
         """
-        from safetensors import SafetensorError, safe_open
-
-        path = Path(path)
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except FileNotFoundError as error:
-            raise InputError(f"{path}: no such checkpoint") from error
-        except (OSError, SafetensorError) as error:
-            raise InputError(
-                f"{path}: not a checkpoint, or a damaged one ({error}); start anew or from another"
-            ) from error
+        tensors, metadata = read_tensors(path, "checkpoint")
         if _ENTRY not in metadata:
             raise InputError(f"{path}: not a checkpoint of a training run, it holds no run's state")
         weights: dict[str, Tensor] = {}

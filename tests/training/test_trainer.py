@@ -244,7 +244,7 @@ def test_a_damaged_checkpoint_is_told_in_one_line(tmp_path):
         (b"", content[:4], content[:100], content[:-7], b"\xff" * 200, content[: len(content) // 2])
     ):
         (broken := tmp_path / f"broken-{number}").write_bytes(damaged)
-        with pytest.raises(InputError, match="not a checkpoint, or a damaged one") as caught:
+        with pytest.raises(InputError, match="not a readable safetensors checkpoint") as caught:
             a_run(steps=2)[1].resume(broken)
         assert "\n" not in str(caught.value)
     weights = tmp_path / "weights.safetensors"
