@@ -9,7 +9,7 @@ measured at encoded observations and between them. What is drawn lives in
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from trackvae.vae import VAE
     from training.data import DataSet
     from training.schedules import Schedule
+    from training.trainer import Report, Trainer
 
 _WEIGHTS = "model.safetensors"
 _CHECKPOINT = "training.safetensors"
@@ -96,7 +97,8 @@ def train_part(
         name: of the part.
         settings: plain values: ``model`` (of ModelConfig), ``schedule`` (``kind`` and its
             arguments), ``train`` (of TrainConfig, with the seed), ``flatness`` (of FlatnessConfig,
-            or None), ``data`` (whatever names it).
+            or None), ``data`` (whatever names it); and, if a folded representation is to start
+            again, ``attempts``, more than 1.
         data: to train on.
     """
     from trackvae.storage import load
@@ -108,17 +110,85 @@ def train_part(
     return load(context.work / result["folder"] / _WEIGHTS)[0], result
 
 
+@dataclass
+class _Attempt:
+    """A model that is being trained, and the reports of its last steps."""
+
+    model: VAE
+    trainer: Trainer
+    last: list[Report]
+
+    def keep(self, report: Report) -> None:
+        """Take a step's report in."""
+        self.last[:] = [*self.last[-99:], report]
+
+
 def _train(settings: Mapping[str, Any], data: DataSet, folder: Path) -> dict[str, Any]:
+    from trackvae.config import ModelConfig
+    from trackvae.storage import save
+
+    if settings.get("attempts", 1) > 1:
+        attempt, restarts = _train_again(settings, data)
+    else:
+        attempt, restarts = _attempt(settings, data), 0
+        checkpoint = folder / _CHECKPOINT
+        if checkpoint.is_file():
+            attempt.trainer.resume(checkpoint)
+        attempt.trainer.fit(data, checkpoint=checkpoint, on_step=attempt.keep)
+    save(folder / _WEIGHTS, attempt.model, ModelConfig.from_dict(settings["model"]))
+    last = attempt.last
+    return {
+        "error": _mean([report.error for report in last]),
+        "rate": _mean([report.rate for report in last]),
+        "beta": last[-1].phase.beta if last else None,
+        "initial_phase": not last[-1].phase.train_prior if last else None,
+        "restarts": restarts,
+    }
+
+
+def _train_again(settings: Mapping[str, Any], data: DataSet) -> tuple[_Attempt, int]:
+    """Training that starts again where a fold shows once the constraint is met, or at the end."""
+    import torch
+
+    from training.monitors import diagnose
+    from training.restarts import fit_until, quiet_means, train_with_restarts
+
+    seen = torch.from_numpy(data.values())
+
+    def met(report: Report) -> bool:
+        return report.constraint is not None and report.constraint < 1
+
+    def begin(number: int) -> _Attempt:
+        made = _attempt(settings, data, number)
+        quiet_means(made.model, settings["model"]["latent"])
+        fit_until(made.trainer, data, met)
+        return made
+
+    def finish(made: _Attempt) -> None:
+        made.trainer.fit(data, on_step=made.keep)
+
+    found = train_with_restarts(
+        begin,
+        lambda made: diagnose(made.model, seen),
+        finish,
+        most=settings["attempts"],
+    )
+    return found.run, found.restarts
+
+
+def _attempt(settings: Mapping[str, Any], data: DataSet, number: int = 0) -> _Attempt:
+    """A fresh model and its trainer."""
     import torch
 
     from trackvae.config import ModelConfig, build
     from trackvae.priors import VampPrior
-    from trackvae.storage import save
     from training.objectives import Flatness, FlatnessConfig
-    from training.trainer import Report, TrainConfig, Trainer
+    from training.restarts import attempt_seed
+    from training.trainer import TrainConfig, Trainer
 
     config = ModelConfig.from_dict(settings["model"])
     train = TrainConfig(**settings["train"])
+    train = replace(train, seed=attempt_seed(train.seed, number))
     torch.manual_seed(train.seed)
     model = build(config)
     if isinstance(model.prior, VampPrior):  # starts at data, or its components start in one place
@@ -131,22 +201,7 @@ def _train(settings: Mapping[str, Any], data: DataSet, folder: Path) -> dict[str
         train,
         flatness=None if flatness is None else Flatness(FlatnessConfig(**flatness)),
     )
-    checkpoint = folder / _CHECKPOINT
-    if checkpoint.is_file():
-        trainer.resume(checkpoint)
-    last: list[Report] = []
-
-    def keep(report: Report) -> None:
-        last[:] = [*last[-99:], report]
-
-    trainer.fit(data, checkpoint=checkpoint, on_step=keep)
-    save(folder / _WEIGHTS, model, config)
-    return {
-        "error": _mean([report.error for report in last]),
-        "rate": _mean([report.rate for report in last]),
-        "beta": last[-1].phase.beta if last else None,
-        "initial_phase": not last[-1].phase.train_prior if last else None,
-    }
+    return _Attempt(model, trainer, [])
 
 
 def _mean(values: Sequence[float]) -> float | None:
