@@ -203,7 +203,7 @@ def test_what_cannot_be_trained_on(tmp_path):
     with pytest.raises(InputError, match="no such checkpoint"):
         trainer.resume(tmp_path / "none")
     (tmp_path / "text").write_text("no checkpoint at all")
-    with pytest.raises(InputError, match="not a checkpoint"):
+    with pytest.raises(InputError, match="not a readable safetensors checkpoint"):
         trainer.resume(tmp_path / "text")
 
 
@@ -378,7 +378,9 @@ def test_a_run_that_ends_in_the_initial_phase_says_so():
     _, trainer = a_run(steps=8, schedule=REWO(0.01, alpha=0.5))
     summary = trainer.fit(ring())
     assert summary.kappa_met_at is None
-    assert summary.stopped.startswith("kappa 0.01 was not met in 8 steps: the error ended at ")
+    assert summary.stopped.startswith(
+        "kappa 0.01 was not met in 8 steps: the root of the error ended at "
+    )
     _, trainer = a_run(steps=8, schedule=GECO(0.01, alpha=0.5))
     assert trainer.fit(ring()).stopped is None
 

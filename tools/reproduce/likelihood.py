@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tools.reproduce.experiment import Context, Outcome, row
-from tools.reproduce.likelihood_training import WEIGHTS, Objective, Plan, spread, train
+from tools.reproduce.likelihood_training import (
+    WEIGHTS,
+    Objective,
+    Plan,
+    spread,
+    train,
+    without_denormals,
+)
 
 if TYPE_CHECKING:
     from training.data import Binarisation, DataSet
@@ -145,11 +152,8 @@ class Test:
 
 def run(context: Context) -> Outcome:
     """Train and evaluate every method on every data set that is held, draw the figures."""
-    import torch
-
     from tools.reproduce import likelihood_figures as figures
 
-    torch.set_flush_denormal(True)  # numbers below 1e-38, which Adam's moments reach, are slow
     rows: list[dict[str, Any]] = []
     kept: dict[tuple[str, str], list[dict[str, Any]]] = {}
     held = _held(context)
@@ -249,6 +253,7 @@ def _part(
     return {"plan": asdict(plan), "trained": trained, "tested": tested}
 
 
+@without_denormals()
 def evaluate(weights: Path, data: DataSet, test: Test, seed: int) -> dict[str, Any]:
     """Bounds on -log p(x) of a model on the test part, in nats.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -74,6 +75,19 @@ class Plan:
         return FixedBeta(1.0)
 
 
+@contextmanager
+def without_denormals() -> Iterator[None]:
+    """Numbers below 1e-38, which Adam's moments reach, are slow: they become 0 in here."""
+    import torch
+
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@without_denormals()
 def train(plan: Plan, data: DataSet, folder: Path) -> dict[str, Any]:
     """Train, or go on with a run that was cut short in this folder.
 
@@ -95,7 +109,6 @@ def train(plan: Plan, data: DataSet, folder: Path) -> dict[str, Any]:
     from trackvae.config import ModelConfig, build
     from training.trainer import TrainConfig, Trainer
 
-    torch.set_flush_denormal(True)  # numbers below 1e-38, which Adam's moments reach, are slow
     torch.manual_seed(plan.seed)
     config = ModelConfig.from_dict(plan.model)
     model = build(config)
