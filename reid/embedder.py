@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reid.crops import cut
-from trackvae.arrays import FloatArray, Image
+from trackvae.arrays import FloatArray, Image, unit_length
 from trackvae.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -116,10 +116,7 @@ class Embedder:
     def embed_crops(self, crops: Crops) -> FloatArray:
         """As a call, for crops that are cut out already: ``(N, 3, H, W)`` uint8, BGR."""
         mean, _ = self.encode_crops(crops)
-        if not self._normalise:
-            return mean
-        length = np.linalg.norm(mean, axis=1, keepdims=True)
-        return np.asarray(mean / np.maximum(length, 1e-12))
+        return unit_length(mean) if self._normalise else mean
 
     def encode(self, image: Image, boxes: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Mean and variance of q(z|x) for each box, ``(N, dim)`` float32 both.

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trackvae.archives import read_archive
-from trackvae.arrays import FloatArray, IntArray
+from trackvae.arrays import FloatArray, IntArray, unit_length
 from trackvae.errors import InputError, UsageError
 from trackvae.files import atomic_path, write_errors
 
@@ -210,8 +210,7 @@ class Gallery:
         if not np.isfinite(vectors).all():
             raise InputError("embeddings hold NaN or infinity")
         if self.metric == "cosine":
-            length = np.linalg.norm(vectors, axis=1, keepdims=True)
-            vectors = vectors / np.maximum(length, 1e-12)
+            vectors = unit_length(vectors)
         return vectors
 
     # --- FAISS

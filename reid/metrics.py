@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from trackvae.arrays import BoolArray, FloatArray, IntArray
+from trackvae.arrays import BoolArray, FloatArray, IntArray, unit_length
 from trackvae.errors import InputError, UsageError
 
 Metric: TypeAlias = Literal["euclidean", "cosine"]
@@ -109,7 +109,7 @@ def _prepared(
         raise InputError("embeddings hold NaN or infinity")
     both = [side.astype(np.float32) for side in (queries, gallery)]
     if metric == "cosine":
-        both = [v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-12) for v in both]
+        both = [unit_length(side) for side in both]
     return both[0], both[1]
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from trackvae.arrays import BoolArray, FloatArray, Image, IntArray
+from trackvae.arrays import BoolArray, Image, IntArray
 from trackvae.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -155,6 +155,7 @@ def _open_all(given: Sequence[str | Path]) -> list[Source]:
 
 def _plan(source: Source, options: CropOptions) -> _Cut:
     """Which boxes of a sequence are cut out, and for which part."""
+    from reid.crops import whole_pixels
     from tracker.boxes import areas, clip
     from tracker.io.mot import read_boxes
 
@@ -176,7 +177,7 @@ def _plan(source: Source, options: CropOptions) -> _Cut:
     usable &= areas(inside) >= _LEAST_INSIDE * areas(table.boxes)
     parts = _part_of(table.frames, length, source.info.frame_rate, options)
     rows = np.flatnonzero(usable & (parts >= 0))
-    pixels = _whole_pixels(inside[rows], width, height)
+    pixels = whole_pixels(inside[rows], width, height)
     skipped = int((~usable).sum())
     return _Cut(source, table.frames[rows], pixels, table.ids[rows], parts[rows], skipped)
 
@@ -203,15 +204,6 @@ def _part_of(frames: IntArray, length: int, rate: float, options: CropOptions) -
         parts[frames > border] = part
         start = border
     return parts
-
-
-def _whole_pixels(boxes: FloatArray, width: int, height: int) -> IntArray:
-    """(N, 4) xyxy rounded to pixels, each at least one pixel and inside the frame."""
-    limits = np.array([width, height])
-    low = np.minimum(np.floor(boxes[:, :2]), limits - 1)
-    high = np.clip(np.ceil(boxes[:, 2:]), low + 1, limits)
-    whole: IntArray = np.concatenate([low, high], axis=1).astype(np.int64)
-    return whole
 
 
 def _thinned(cuts: list[_Cut], most: int | None) -> list[_Cut]:

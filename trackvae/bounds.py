@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from trackvae.distributions import Gaussian
+from trackvae.distributions import Gaussian, log_mean_exp
 from trackvae.errors import UsageError
 from trackvae.priors import VHP
 from trackvae.vae import VAE
@@ -65,7 +65,7 @@ def iw_elbo(
     if samples < 1:
         raise UsageError(f"importance-weighted bound with {samples} samples, expected at least 1")
     weights, _ = log_weights(model, x, samples, generator)
-    return torch.logsumexp(weights, dim=0) - math.log(samples)
+    return log_mean_exp(weights, dim=0)
 
 
 @torch.no_grad()

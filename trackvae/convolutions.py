@@ -243,15 +243,17 @@ def _doubled(before: int, after: int, activation: str) -> list[nn.Module]:
     return [layer, activation_layer(activation)]
 
 
+def _unfolded(latent: int, small: Image, activation: str) -> list[nn.Module]:
+    """Where a decoder begins: a vector as a small image of many channels."""
+    layer = nn.Linear(latent, math.prod(small))
+    return [layer, activation_layer(activation), nn.Unflatten(1, small)]
+
+
 def _vgg16_decoder(image: Image, latent: int, activation: str) -> nn.Module:
     """Five times Conv2DT (doubles the size) and Conv2D 3 x 3, from the encoder's 512 channels."""
     channels, height, width = image
     small = (512, height // 32, width // 32)
-    made: list[nn.Module] = [
-        nn.Linear(latent, math.prod(small)),
-        activation_layer(activation),
-        nn.Unflatten(1, small),
-    ]
+    made = _unfolded(latent, small, activation)
     for before, after in pairwise((small[0], *_VGG16_DECODER)):
         made += _doubled(before, after, activation)
         made += _strided(after, ((after, 3, 1),), activation)
@@ -272,11 +274,7 @@ def _crop_encoder(image: Image, outputs: int, activation: str) -> nn.Module:
 def _crop_decoder(image: Image, latent: int, activation: str) -> nn.Module:
     channels, height, width = image
     small = (_CROP_ENCODER[-1][0], height // 16, width // 16)
-    made: list[nn.Module] = [
-        nn.Linear(latent, math.prod(small)),
-        activation_layer(activation),
-        nn.Unflatten(1, small),
-    ]
+    made = _unfolded(latent, small, activation)
     for before, after in pairwise((small[0], *_CROP_DECODER)):
         made += _doubled(before, after, activation)
     pixels = nn.Conv2d(_CROP_DECODER[-1], channels, kernel_size=3, padding=1)

@@ -37,7 +37,6 @@ _LABELS = {
     "no-start": "VHP-FMVAE, no flat start",
 }
 _CHUNK = 8  # points whose Jacobians are held at a time: 8 x 3072 x 128 values are 13 MB
-_ACTIVE = 0.01  # variance of a dimension's posterior mean over the data (Burda et al., 2016)
 _ORDER = {name: index for index, name in enumerate(_LABELS)}
 _COSTLY = "CPU time, one thread, medians of steps that take turns"
 _CONDITION_MARK, _COST_MARK = 5.0, 2.0  # what we set out to reach at the most dimensions
@@ -238,6 +237,7 @@ def _measure(model: VAE, data: DataSet, points: int) -> dict[str, Any]:
     import torch
 
     from trackvae.flatness import mixup
+    from training.monitors import active_units
 
     generator = torch.Generator().manual_seed(0)
     x = torch.from_numpy(data.values("test"))
@@ -249,7 +249,7 @@ def _measure(model: VAE, data: DataSet, points: int) -> dict[str, Any]:
         return {
             "test_error": float(torch.cat([term.error for term in terms]).mean()),
             "test_rate": float(torch.cat([term.rate for term in terms]).mean()),
-            "active": int((means.var(0) > _ACTIVE).sum()),
+            "active": int(active_units(means).sum()),
             "posterior": metric_figures(model.decode, chosen),
             "mixup": metric_figures(model.decode, mixup(chosen, 0.2, generator)),
         }

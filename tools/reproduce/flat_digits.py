@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 from tools.reproduce.experiment import Context, Outcome, row
 from tools.reproduce.flatness import (
     Protocol,
-    measure_part,
     metric_rows,
     ratio_rows,
     ring_ends,
     run_settings,
-    train_part,
+    train_and_measure,
 )
 
 if TYPE_CHECKING:
@@ -44,22 +43,13 @@ def run(context: Context) -> Outcome:
     )
     steps = 200 if context.quick else 4_000
     kappa = _QUICK_KAPPA if context.quick else _KAPPA
-    models: dict[str, VAE] = {}
-    measured: dict[str, list[dict[str, Any]]] = {name: [] for name in METHODS}
-    trained: dict[str, list[dict[str, Any]]] = {name: [] for name in METHODS}
-    for seed in context.seeds:
-        for name, flatness in METHODS.items():
-            settings = run_settings(data, flatness, steps, seed, kappa, likelihood="bernoulli")
-            model, ended = train_part(context, f"{name.lower()}-{seed}", settings, data)
-            part = f"measure-{name.lower()}-{seed}"
-            measured[name].append(
-                measure_part(context, part, ended, settings, model, data, protocol)
-            )
-            trained[name].append(ended)
-            models.setdefault(name, model)
+
+    def settings_of(flatness: Mapping[str, Any] | None, seed: int) -> dict[str, Any]:
+        return run_settings(data, flatness, steps, seed, kappa, likelihood="bernoulli")
+
+    models, trained, measured = train_and_measure(context, METHODS, settings_of, data, protocol)
     _draw(context, models, {name: found[0] for name, found in measured.items()}, data, protocol)
-    flat = METHODS["VHP-FMVAE"]
-    settings = run_settings(data, flat, steps, context.seeds[0], kappa, likelihood="bernoulli")
+    settings = settings_of(METHODS["VHP-FMVAE"], context.seeds[0])
     config = {
         "data": data.name,
         "real": real,

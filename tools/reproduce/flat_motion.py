@@ -11,13 +11,12 @@ import numpy as np
 from tools.reproduce.experiment import Context, Outcome, row
 from tools.reproduce.flatness import (
     Protocol,
-    measure_part,
     metric_rows,
     ratio_rows,
     ring_ends,
     run_settings,
     straight_movements,
-    train_part,
+    train_and_measure,
 )
 
 if TYPE_CHECKING:
@@ -52,22 +51,13 @@ def run(context: Context) -> Outcome:
     protocol = Protocol(1_000, (12, 32), 20, 300) if context.quick else Protocol()
     steps = 300 if context.quick else 3_500
     kappa = _QUICK_KAPPA if context.quick else _KAPPA
-    models: dict[str, VAE] = {}
-    measured: dict[str, list[dict[str, Any]]] = {name: [] for name in METHODS}
-    trained: dict[str, list[dict[str, Any]]] = {name: [] for name in METHODS}
-    for seed in context.seeds:
-        for name, flatness in METHODS.items():
-            settings = run_settings(data, flatness, steps, seed, kappa)
-            model, ended = train_part(context, f"{_slug(name)}-{seed}", settings, data)
-            part = f"measure-{_slug(name)}-{seed}"
-            measured[name].append(
-                measure_part(context, part, ended, settings, model, data, protocol)
-            )
-            trained[name].append(ended)
-            if seed == context.seeds[0]:
-                models[name] = model
+
+    def settings_of(flatness: Mapping[str, Any] | None, seed: int) -> dict[str, Any]:
+        return run_settings(data, flatness, steps, seed, kappa)
+
+    models, trained, measured = train_and_measure(context, METHODS, settings_of, data, protocol)
     _draw(context, models, measured, data, skeleton, protocol)
-    settings = run_settings(data, _FLAT, steps, context.seeds[0], kappa)
+    settings = settings_of(_FLAT, context.seeds[0])
     return Outcome(
         _rows(measured, protocol), _config(data, settings, protocol), {"trained": trained}
     )
@@ -121,10 +111,6 @@ def joint_names() -> tuple[str, ...]:
     from training.data.mocap import FEATURES
 
     return tuple(f"{bone} {channel[1]}" for bone, channel in FEATURES)
-
-
-def _slug(name: str) -> str:
-    return name.lower().replace("²", "2").replace(" ", "-")
 
 
 # --- figures

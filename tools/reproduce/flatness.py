@@ -8,7 +8,7 @@ measured at encoded observations and between them. What is drawn lives in
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -305,6 +305,40 @@ def measure_part(
     seed = int(settings["train"]["seed"])
     key = {"trained": dict(trained), "protocol": asdict(protocol), "seed": seed}
     return context.part(name, key, lambda _: _measure(model, data, protocol, seed))
+
+
+def train_and_measure(
+    context: Context,
+    methods: Mapping[str, Mapping[str, Any] | None],
+    settings_of: Callable[[Mapping[str, Any] | None, int], dict[str, Any]],
+    data: DataSet,
+    protocol: Protocol,
+) -> tuple[dict[str, VAE], dict[str, list[dict[str, Any]]], dict[str, list[dict[str, Any]]]]:
+    """Every method on every seed.
+
+    Args:
+        context: where the parts are kept, and the seeds.
+        methods: by name, the settings of their regulariser; None: none.
+        settings_of: a regulariser and a seed to the settings of a run.
+        data: to train on, and to measure on its test part.
+        protocol: of the measuring.
+
+    Returns:
+        By method: the first seed's model; how each training ended; what each measuring found.
+    """
+    models: dict[str, VAE] = {}
+    trained: dict[str, list[dict[str, Any]]] = {name: [] for name in methods}
+    measured: dict[str, list[dict[str, Any]]] = {name: [] for name in methods}
+    for seed in context.seeds:
+        for name, flatness in methods.items():
+            part = f"{name.lower().replace('²', '2').replace(' ', '-')}-{seed}"
+            settings = settings_of(flatness, seed)
+            model, ended = train_part(context, part, settings, data)
+            found = measure_part(context, f"measure-{part}", ended, settings, model, data, protocol)
+            models.setdefault(name, model)
+            trained[name].append(ended)
+            measured[name].append(found)
+    return models, trained, measured
 
 
 def _measure(model: VAE, data: DataSet, protocol: Protocol, seed: int) -> dict[str, Any]:
