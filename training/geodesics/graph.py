@@ -229,8 +229,17 @@ def interpolate(graph: Graph, start: Tensor, end: Tensor) -> list[GraphPath | No
     first, count = len(graph.nodes), len(start)
     whole = graph.with_points(torch.cat([start, end]))
     starts = np.arange(first, first + count)
+    near = euclidean(start, end) <= _reach(graph, start)
+    own = starts[near.numpy()]  # an end among its start's k nearest is joined to it as a node is
+    whole = whole._with_edges(np.stack([own, own + count], axis=1))
     matrix = whole._matrix(only_from=first, only_to=first + count)
     return whole._paths(matrix, starts, starts + count)
+
+
+def _reach(graph: Graph, points: Tensor) -> Tensor:
+    """How far the k-th nearest node of each point is, (P,)."""
+    last = _nearest(graph.nodes, points, graph.neighbours)[:, -1]
+    return euclidean(points, graph.nodes[torch.from_numpy(last)])
 
 
 def padded(paths: Sequence[GraphPath | None]) -> Tensor:

@@ -156,6 +156,14 @@ def test_a_path_does_not_depend_on_what_else_is_asked():
         assert torch.equal(alone.points, together[number].points)
 
 
+def test_two_points_nearer_than_any_node_are_joined_at_once():
+    graph = neighbour_graph(uniform(60), 4)
+    start = uniform(5, seed=3)
+    for path in interpolate(graph, start, start + 1e-4):
+        assert len(path.nodes) == 2
+        assert path.cost == pytest.approx(1e-4 * 2**0.5, rel=1e-2)
+
+
 def test_two_islands():
     """No path between them is None, and an error that says so where paths are needed."""
     nodes = torch.cat([uniform(30), uniform(30, seed=1) + 10])
