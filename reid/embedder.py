@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
-from reid.crops import cut
+from reid.appearance import AppearanceEncoder
+from reid.crops import check_image, cut
+from trackvae.appearance import AppearanceModel, is_appearance_model, read_appearance_model
 from trackvae.arrays import FloatArray, Image, unit_length
 from trackvae.errors import InputError, UsageError
 
@@ -47,26 +49,27 @@ class Embedder:
 
     def __init__(
         self,
-        model: str | Path | tuple[VAE, ModelConfig],
+        model: str | Path | AppearanceModel | tuple[VAE, ModelConfig],
         *,
         backend: Backend = "torch",
         precision: Precision = "float32",
         batch: int = _DEFAULT_BATCH,
-        normalise: bool = False,
+        normalise: bool | None = None,
         threads: int = 1,
     ) -> None:
         """Take an encoder.
 
         Args:
-            model: weights that ``trackvae train`` wrote, a ``.onnx`` of
-                :func:`reid.onnx_backend.export_onnx`, or what :func:`trackvae.storage.load` gives.
+            model: what :func:`trackvae.load` gives, or a path: an encoder of ``trackvae fit``,
+                weights of ``trackvae train``, a ``.onnx`` of :func:`reid.onnx_backend.export_onnx`.
                 The model itself is neither changed nor held.
             backend: ``onnx`` takes weights too; a ``.onnx`` needs no torch and is always taken so.
             precision: of torch's weights and activations; embeddings are float32 in any case.
                 With bfloat16 1 - cosine to float32's is 8e-6 (1e-5 at most; ONNX Runtime: 2e-7) on
                 236 boxes of MOT16-09, where two people's are 0.6 apart.
             batch: crops in a pass at most.
-            normalise: give embeddings of unit length.
+            normalise: give embeddings of unit length; left out, those of ``trackvae fit`` alone,
+                whose directions say who it is.
             threads: of a pass. Beside a busy process every layer waits for the slowest thread, so
                 that one is the steady choice for a frame's few crops.
 
@@ -75,8 +78,18 @@ class Embedder:
             UsageError: settings that mean nothing.
         """
         _check_settings(backend, precision, batch, threads)
-        self._batch, self._normalise = batch, normalise
+        self._batch = batch
         self._encoder: Encoder
+        self._appearance: AppearanceEncoder | None = None
+        fitted = _appearance_model(model)
+        self._normalise = fitted is not None if normalise is None else normalise
+        if fitted is not None:
+            if backend != "torch" or precision != "float32":
+                raise UsageError(
+                    "an encoder of trackvae fit has one form; leave out backend and precision"
+                )
+            self._appearance = AppearanceEncoder(fitted)
+            return
         exported = isinstance(model, (str, Path)) and Path(model).suffix.lower() == ".onnx"
         if (exported or backend == "onnx") and precision != "float32":
             raise UsageError("ONNX Runtime computes in float32; leave out precision")
@@ -85,16 +98,18 @@ class Embedder:
 
             self._encoder = OnnxEncoder(cast("str | Path", model), threads)
         else:
-            self._encoder = _from_model(model, backend, precision, threads)
+            self._encoder = _from_model(cast(Any, model), backend, precision, threads)
 
     @property
     def dim(self) -> int:
         """Length of an embedding."""
-        return self._encoder.dim
+        return (self._appearance or self._encoder).dim
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the crops that it takes."""
+        if self._appearance is not None:
+            return self._appearance.size
         _, height, width = self._encoder.observation
         return height, width
 
@@ -111,7 +126,8 @@ class Embedder:
         Raises:
             InputError: an image or boxes of another type or shape.
         """
-        return self.embed_crops(cut(image, boxes, self.size))
+        mean, _ = self.encode(image, boxes)
+        return unit_length(mean) if self._normalise else mean
 
     def embed_crops(self, crops: Crops) -> FloatArray:
         """As a call, for crops that are cut out already: ``(N, 3, H, W)`` uint8, BGR."""
@@ -124,6 +140,9 @@ class Embedder:
         The variance says how far a crop can be relied on: it grows where the crop tells little.
         Neither is scaled to unit length.
         """
+        if self._appearance is not None:
+            check_image(image)
+            return self._appearance.encode(image, np.asarray(boxes, np.float64).reshape(-1, 4))
         return self.encode_crops(cut(image, boxes, self.size))
 
     def encode_crops(self, crops: Crops) -> tuple[FloatArray, FloatArray]:
@@ -135,6 +154,12 @@ class Embedder:
         Raises:
             InputError: crops of another type or size.
         """
+        if self._appearance is not None:
+            if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1] != 3:
+                raise InputError(
+                    f"crops are {crops.dtype} of shape {crops.shape}, expected uint8 (N, 3, H, W)"
+                )
+            return self._appearance.encode_crops(crops)
         crops = self._observed(crops)
         means = [np.zeros((0, self.dim), np.float32)]
         variances = [np.zeros((0, self.dim), np.float32)]
@@ -161,6 +186,15 @@ class Embedder:
         lines = np.ascontiguousarray(crops.transpose(0, 2, 3, 1)).reshape(-1, width, 3)
         grey = np.asarray(cv2.cvtColor(lines, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
         return grey.reshape(-1, 1, height, width)
+
+
+def _appearance_model(model: object) -> AppearanceModel | None:
+    """The appearance model that it is or holds; None: it is something else."""
+    if isinstance(model, AppearanceModel):
+        return model
+    if isinstance(model, (str, Path)) and is_appearance_model(model):
+        return read_appearance_model(model)
+    return None
 
 
 def encoder_name(path: str | Path) -> str:

@@ -94,10 +94,10 @@ def open_descriptor(name: str, **learned: Any) -> tuple[str, Descriptor]:
     """
     from reid.embedder import Embedder, encoder_name
     from tools.reid_eval.descriptors import Encoder, open_encoder
+    from trackvae.appearance import encoder_file
 
-    path = Path(name)
-    if path.exists():
-        weights = path / "model.safetensors" if path.is_dir() else path
+    if name == "default" or Path(name).exists():
+        weights = encoder_file(name)
         return encoder_name(weights), Embedder(weights, **learned)
     if name.partition(":")[0] in ("features", "pca", "whitened") or "whitened" in name:
         raise UsageError(

@@ -201,11 +201,16 @@ def _narrow(network: nn.Sequential) -> GaussianHead:
     """A conditional Gaussian that begins with small variances: see :class:`VHP`."""
     last = network[-1]
     assert isinstance(last, nn.Linear)
-    last.bias[last.out_features // 2 :] = _NARROW
+    half = last.out_features // 2
+    last.bias[half:] = _LOG_VOLUME / half
     return GaussianHead(network)
 
 
-_NARROW = -2.0  # log variance of both of the VHP's Gaussians at the start, beside z's 0
+# Of the VHP's Gaussians at the start, beside N(0, 1)'s: twice the log of their volume, which makes
+# a log-variance of -2 in two dimensions. The same -2 in each of many dimensions costs: digits, 32
+# dimensions, 4,000 steps, 103.4 nats (validation part) against 102.2 with none; crops, 128
+# dimensions, a rate of 88 nats against 81.
+_LOG_VOLUME = -4.0
 Experiment = Literal["pendulum", "motion", "digits", "digits-2d", "faces", "mot16"]
 _WIDE = (256, 256, 256, 256)
 _DIGITS: dict[str, Any] = {

@@ -114,7 +114,11 @@ class VAE(nn.Module):
         return likelihood.mean(self.decoder(z))
 
     def terms(
-        self, x: Tensor, generator: torch.Generator | None = None, samples: int | None = None
+        self,
+        x: Tensor,
+        generator: torch.Generator | None = None,
+        samples: int | None = None,
+        target: Tensor | None = None,
     ) -> Terms:
         """Rate, distortion and error of a batch.
 
@@ -123,6 +127,8 @@ class VAE(nn.Module):
             generator: where the noise comes from.
             samples: K of each observation, for the importance-weighted bound (with a VHP of K = 1
                 inside this is the IWAE of two stochastic layers); None: one, for the ELBO.
+            target: ``(B, *event)``, what is to be decoded where it is not x itself: another
+                observation of the same thing.
 
         Raises:
             UsageError: fewer than one sample.
@@ -134,11 +140,12 @@ class VAE(nn.Module):
         q = self.encode(x)
         z = q.sample(samples, generator)
         output = self.decoder(z).to(z.dtype)  # not bfloat16 under autocast
+        y = x if target is None else target
         return Terms(
             rate=q.log_prob(z) - prior.log_prob(z, generator),
-            distortion=likelihood.distortion(x, output),
-            log_likelihood=likelihood.log_prob(x, output),
-            error=likelihood.error(x, output),
+            distortion=likelihood.distortion(y, output),
+            log_likelihood=likelihood.log_prob(y, output),
+            error=likelihood.error(y, output),
             latents=z,
         )
 

@@ -44,8 +44,13 @@ class Batches:
         self._process, self._processes = process, processes
         self._order: tuple[tuple[int, int], Tensor] | None = None
 
-    def take(self, data: Tensor | DataSet, step: int) -> Tensor:
-        """The observations of a step ``(B, *event)``, on the CPU."""
+    def take(self, data: Tensor | DataSet, step: int) -> tuple[Tensor, Tensor | None]:
+        """The observations of a step, and what is to be decoded of them.
+
+        Returns:
+            ``(B, *event)`` on the CPU, and the same of their partners, or None where each
+            observation is its own.
+        """
         count = len(data.train) if isinstance(data, DataSet) else len(data)
         size = min(self._size, count // self._processes)
         epoch, place = divmod(step, count // (size * self._processes))
@@ -56,8 +61,10 @@ class Batches:
         first = (place * self._processes + self._process) * size
         rows = self._order[1][first : first + size]
         if isinstance(data, DataSet):
-            return torch.from_numpy(data.batch(rows.numpy(), epoch=epoch))
-        return data[rows]
+            target = data.target(rows.numpy(), epoch=epoch)
+            x = torch.from_numpy(data.batch(rows.numpy(), epoch=epoch))
+            return x, None if target is None else torch.from_numpy(target)
+        return data[rows], None
 
     def noise(
         self, step: int, device: torch.device | str = "cpu", purpose: int = 0

@@ -214,8 +214,8 @@ class Trainer:
         check_data(data, self._fabric.world_size)
         start, every = time.perf_counter(), self._config.checkpoint_every
         while self.step < self._config.steps:
-            x = self._fabric.to_device(self._batches.take(data, self.step))
-            report = self._make_step(x)
+            x, target = self._fabric.to_device(self._batches.take(data, self.step))
+            report = self._make_step(x, target)
             if on_step is not None:
                 on_step(report)
             if self._watch.rest is not None:
@@ -230,16 +230,16 @@ class Trainer:
 
     # --- one step
 
-    def _make_step(self, x: Tensor) -> Report:
+    def _make_step(self, x: Tensor, target: Tensor | None) -> Report:
         """Algorithm 2: one batch, one update of beta, one step of the optimiser."""
-        terms = self._terms(x)
+        terms = self._terms(x, target)
         parts = (terms.error, terms.rate, terms.distortion)
         means = self._together(torch.stack([part.mean().detach() for part in parts]))
         error, rate, distortion = means.tolist()
         self._check_finite(error + rate + distortion)
         phase = self._schedule.step(error)
         if phase.train_prior and self._enter_main_phase(x):
-            terms = self._terms(x)
+            terms = self._terms(x, target)
         loss, penalty = self._loss(terms, phase)
         self._differentiate(loss, phase)
         shared = self._share_gradients(torch.stack([loss.detach(), penalty])).tolist()
@@ -277,10 +277,10 @@ class Trainer:
         """This step's noise: the same whenever it is asked for."""
         return self._batches.noise(self.step, self._fabric.device, purpose)
 
-    def _terms(self, x: Tensor) -> Terms:
+    def _terms(self, x: Tensor, target: Tensor | None) -> Terms:
         samples = self._config.samples
         with self._fabric.autocast():
-            return self._model.terms(x, self._noise(), None if samples == 1 else samples)
+            return self._model.terms(x, self._noise(), None if samples == 1 else samples, target)
 
     def _enter_main_phase(self, x: Tensor) -> bool:
         """What happens once, when the prior begins to be trained; whether it changed the model.

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from reid.descriptors import ColourStripes
+from reid.descriptors import ColourStripes, by_name
 from reid.embedder import Embedder, encoder_name
 from reid.onnx_backend import export_onnx
 from tools.cli import main
-from tools.reid_eval.descriptors import MADE_BY_HAND
 from tracker.io.mot import read_boxes
 from tracker.io.npz import read_npz
 from tracker.synthetic import Scene, SceneConfig
@@ -104,7 +103,7 @@ def test_the_tracker_takes_the_features_from_the_file(street, tmp_path):
 def test_colour_stripes_are_those_of_reid_eval(street, tmp_path):
     embed(street, "--encoder", "colour-stripes", "--out", tmp_path / "out.npz")
     table = read_npz(tmp_path / "out.npz")
-    descriptor = MADE_BY_HAND["colour-stripes"]()
+    descriptor = by_name("colour-stripes")
     assert isinstance(descriptor, ColourStripes)
     expected = descriptor(frame_of(street, 2), table.boxes[table.rows(2)])
     np.testing.assert_array_equal(table.embeddings[table.rows(2)], expected)

@@ -414,3 +414,46 @@ def test_a_learned_sigma_finds_the_root_mean_squared_error():
 def test_settings_that_mean_nothing(make, message):
     with pytest.raises(UsageError, match=message):
         make()
+
+
+# --- another observation is decoded than the one that was encoded
+
+
+@pytest.mark.parametrize("samples", [None, 1, 5])
+@pytest.mark.parametrize("likelihood", [GaussianLikelihood(SIGMA), Bernoulli()])
+def test_terms_of_itself_as_target_are_those_without(likelihood, samples):
+    model, _ = linear_gaussian()
+    model.likelihood, x = likelihood.double(), torch.rand(9, 5)
+    seeds = (torch.Generator().manual_seed(2) for _ in range(2))
+    without, itself = (model.terms(x, next(seeds), samples, target) for target in (None, x.clone()))
+    for name in ("rate", "distortion", "log_likelihood", "error", "latents"):
+        assert torch.equal(getattr(without, name), getattr(itself, name)), name
+
+
+@pytest.mark.parametrize("samples", [None, 4])
+def test_a_target_is_what_is_decoded_and_nothing_else(samples):
+    model, _ = linear_gaussian()
+    x, y = torch.randn(9, 5), torch.randn(9, 5)
+    seeds = (torch.Generator().manual_seed(2) for _ in range(2))
+    own, other = (model.terms(x, next(seeds), samples, target) for target in (None, y))
+    assert torch.equal(own.rate, other.rate)  # q is that of x
+    assert torch.equal(own.latents, other.latents)
+    decoded = model.decode(other.latents)
+    torch.testing.assert_close(other.error, (y - decoded).square().mean(-1))
+    torch.testing.assert_close(other.distortion, (y - decoded).square().sum(-1) / (2 * SIGMA**2))
+    density = reference.Normal(decoded, SIGMA).log_prob(y).sum(-1)
+    torch.testing.assert_close(other.log_likelihood, density)
+    assert (own.error != other.error).all()
+
+
+def test_the_bound_on_a_target_falls_short_by_the_divergence_of_the_posteriors():
+    """log p(y) = E_q(z|x)[log p(y|z) + log p(z) - log q(z|x)] + KL(q(z|x) || p(z|y))."""
+    model, exact = linear_gaussian()
+    x, y = torch.randn(2, 40, 5)
+    with torch.no_grad():
+        elbo = model.terms(x, torch.Generator().manual_seed(0), 20_000, y).elbo
+        divergence = model.encode(x).kl_to(model.encode(y)).sum(-1)
+        error = (elbo.mean(0) + divergence - exact.log_prob(y)) / (elbo.std(0) / 20_000**0.5)
+        itself = model.terms(x, None, None, x).elbo
+    assert error.abs().max() < 6
+    torch.testing.assert_close(itself, exact.log_prob(x))

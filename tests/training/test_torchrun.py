@@ -126,7 +126,7 @@ def emulated(name):
     prior = {id(parameter) for parameter in model.prior.parameters()}
     data, moving = ring(), None
     for step in range(STEPS):
-        batches = [share.take(data, step) for share in shares]
+        batches = [share.take(data, step)[0] for share in shares]
 
         def at_samples(batches=batches, step=step):
             return [

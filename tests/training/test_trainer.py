@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -18,7 +19,7 @@ from trackvae.errors import InputError, UsageError  # noqa: E402
 from trackvae.geometry import condition_number, metric_tensor  # noqa: E402
 from trackvae.storage import save  # noqa: E402
 from training.batches import Batches, check_data  # noqa: E402
-from training.data import glyphs, pendulum  # noqa: E402
+from training.data import DataSet, Partners, glyphs, pendulum  # noqa: E402
 from training.objectives import Flatness, FlatnessConfig  # noqa: E402
 from training.schedules import GECO, REWO, FixedBeta, WarmUp  # noqa: E402
 from training.trainer import TrainConfig, Trainer  # noqa: E402
@@ -176,7 +177,7 @@ def test_a_dynamically_binarised_set_is_drawn_anew_every_epoch_and_the_same_agai
     data = glyphs(images=80, binarise="dynamic")
     shape = ModelConfig(data.shape, hidden=(16,), prior="normal", likelihood="bernoulli")
     _, trainer = a_run(shape=shape, schedule=FixedBeta())
-    first, again = trainer._batches.take(data, 0), trainer._batches.take(data, 0)
+    first, again = trainer._batches.take(data, 0)[0], trainer._batches.take(data, 0)[0]
     assert torch.equal(first, again)
     assert set(first.unique().tolist()) <= {0.0, 1.0}
     trainer.fit(data)
@@ -186,7 +187,7 @@ def test_a_dynamically_binarised_set_is_drawn_anew_every_epoch_and_the_same_agai
 def test_every_epoch_sees_every_observation_once():
     data = torch.arange(64.0).reshape(-1, 1).expand(-1, 6).contiguous()
     batches = Batches(seed=0, size=32)
-    seen = [batches.take(data, step) for step in range(4)]
+    seen = [batches.take(data, step)[0] for step in range(4)]
     first = torch.cat(seen[:2])[:, 0]
     assert sorted(first.tolist()) == data[:, 0].tolist()
     assert not torch.equal(first, torch.cat(seen[2:])[:, 0])
@@ -419,7 +420,111 @@ def test_whole_numbers_are_not_looked_at_for_nan_and_floats_in_place():
 def test_processes_share_out_an_epoch():
     data = torch.arange(64.0).reshape(-1, 1)
     shares = [Batches(seed=0, size=8, process=rank, processes=2) for rank in (0, 1)]
-    seen = torch.cat([share.take(data, step) for step in range(4) for share in shares])
+    seen = torch.cat([share.take(data, step)[0] for step in range(4) for share in shares])
     assert sorted(seen[:, 0].tolist()) == data[:, 0].tolist()
     noises = [torch.rand(4, generator=share.noise(3)) for share in shares]
     assert not torch.equal(*noises)
+
+
+# --- another example is decoded than the one that was encoded
+
+
+def in_groups(groups, data=None, seed=0):
+    """Examples, each to be decoded where another of its group is encoded."""
+    x = (ring() if data is None else data).numpy()
+    return DataSet("ring", x, x[:0], x[:0], {}, partners=Partners.of(np.asarray(groups), seed))
+
+
+@pytest.mark.parametrize("kind", ["IWAE", "FMVAE, flat start"])
+def test_a_killed_run_with_partners_resumed_equals_the_uninterrupted_one(tmp_path, kind):
+    data = in_groups(np.arange(96) % 7, ring(96))  # an epoch is three steps
+    whole, trainer = a_kind(kind)
+    reports = []
+    trainer.fit(data, on_step=reports.append)
+
+    def killed_at_17(report):
+        if report.step == 17:
+            raise KilledError
+
+    path = tmp_path / "checkpoint.safetensors"
+    _, first = a_kind(kind, checkpoint_every=5)
+    with pytest.raises(KilledError):
+        first.fit(data, checkpoint=path, on_step=killed_at_17)
+    torch.manual_seed(99)
+    resumed, second = a_kind(kind, checkpoint_every=5)
+    second.resume(path)
+    again = []
+    second.fit(in_groups(np.arange(96) % 7, ring(96)), on_step=again.append)
+    assert again == reports[15:]
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    _, other = a_kind(kind)
+    different = []
+    other.fit(in_groups(np.arange(96) % 7, ring(96), seed=1), on_step=different.append)
+    assert different[0].error != reports[0].error  # other partners
+    assert different[0].rate == reports[0].rate  # of the same batch
+
+
+def test_a_run_with_partners_who_are_all_alone_is_the_run_without():
+    runs = []
+    for data in (ring(), in_groups(np.arange(256))):
+        model, trainer = a_kind("FMVAE")
+        reports = []
+        trainer.fit(data, on_step=reports.append)
+        runs.append((reports, model.state_dict()))
+    assert runs[0][0] == runs[1][0]
+    for name, value in runs[0][1].items():
+        assert torch.equal(value, runs[1][1][name]), name
+
+
+def test_a_step_s_error_is_that_to_the_partner():
+    data = in_groups(np.arange(256) % 40)
+    model, trainer = a_kind("VAE", steps=1)
+    x, target = trainer._batches.take(data, 0)
+    rows = [int((data.train == row).all(axis=1).argmax()) for row in x.numpy()]
+    partners = [int((data.train == row).all(axis=1).argmax()) for row in target.numpy()]
+    assert all(a % 40 == b % 40 and a != b for a, b in zip(rows, partners, strict=True))
+    with torch.no_grad():
+        decoded = model.decode(model.encode(x).sample(None, trainer._noise()))
+        expected = (target - decoded).square().mean(dim=1).mean().item()
+        own = (x - decoded).square().mean(dim=1).mean().item()
+    reports = []
+    trainer.fit(data, on_step=reports.append)
+    assert reports[0].error == pytest.approx(expected, rel=1e-6)
+    assert reports[0].error != pytest.approx(own, rel=1e-3)
+
+
+def test_processes_take_partners_of_their_own_rows():
+    data = in_groups(np.arange(64) % 5, torch.arange(64.0).reshape(-1, 1))
+    shares = [Batches(seed=0, size=8, process=rank, processes=2) for rank in (0, 1)]
+    pairs = [share.take(data, step) for step in range(8) for share in shares]
+    x, target = (torch.cat(column)[:, 0] for column in zip(*pairs, strict=True))
+    assert sorted(x[:64].tolist()) == sorted(x[64:].tolist()) == list(range(64))
+    assert torch.equal(x % 5, target % 5)
+    assert (x != target).all()
+    drawn = [
+        dict(zip(a.tolist(), b.tolist(), strict=True))
+        for a, b in zip(x.split(64), target.split(64), strict=True)
+    ]
+    assert drawn[0] != drawn[1]  # anew in every epoch
+
+
+def test_what_a_partner_does_not_share_is_not_learned():
+    """One latent for a loud nuisance and a quiet identity: alone it takes what is loud."""
+    generator = torch.Generator().manual_seed(3)
+    groups = torch.arange(256) % 16
+    identity = torch.linspace(-1.2, 1.2, 16)[groups]
+    nuisance = 2 * torch.randn(256, generator=generator)
+    x = torch.stack([identity, nuisance], dim=1) @ torch.randn(2, 6, generator=generator)
+    shape, known = dataclasses.replace(PLAIN, latent=1, sigma=0.3), {}
+    for name, data in (("itself", x), ("another", in_groups(groups.numpy(), x))):
+        model, trainer = a_run(400, FixedBeta(), shape=shape, learning_rate=5e-3)
+        trainer.fit(data)
+        with torch.no_grad():
+            z = model.encode(x).mean[:, 0]
+        known[name] = [
+            abs(torch.corrcoef(torch.stack([z, factor]))[0, 1].item())
+            for factor in (identity, nuisance)
+        ]
+    assert known["itself"][1] > 0.9 > 0.5 > known["itself"][0]
+    assert known["another"][0] > 0.9 > 0.5 > known["another"][1]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from tools.flags import open_flag
+from tools.flags import check_seed, open_flag
 from trackvae.errors import InputError, UsageError
 from trackvae.files import write_text
 from trackvae.images import IMAGE_SUFFIXES
@@ -30,12 +30,14 @@ class ReidEval:
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """A MOT sequence, or a folder of crops."""
     encoder: Annotated[str, tyro.conf.arg(metavar="E")]
-    """colour-stripes, colour-stripes-hsv, gradients,
-    colours-and-gradients, raw-pixels; pca:E or whitened:E fits a
-    projection to tracklets that motion alone links (pca: of
+    """default, as it comes with trackvae; trackvae, ours learned
+    from --fit; a file or folder of trackvae fit or train;
+    colour-stripes, colour-stripes-hsv, gradients, raw-pixels,
+    colours-and-gradients, colours-and-shape; pca:E, whitened:E or
+    joined:E (of any of these) fits a projection to tracklets that
+    motion links, joined: and appearance joins; (pca: of
     raw-pixels; colour-stripes-whitened); backbone:NAME[:WEIGHTS]
-    of torchvision; features:FILE.npz given with detections;
-    weights of trackvae train."""
+    of torchvision; features:FILE.npz given with detections."""
     protocol: Annotated[
         Literal["market1501", "within-video"] | None, open_flag("{market1501,within-video}")
     ] = None
@@ -51,6 +53,8 @@ class ReidEval:
     """Frames between a query and what it is compared with."""
     stride: int = 5
     """Every so many frames of a sequence are looked at."""
+    seed: int = 0
+    """Of what is learned."""
 
     def run(self) -> int:
         """Score, show, save; the exit code."""
@@ -61,7 +65,8 @@ class ReidEval:
         if self.json is not None:
             check_writable(self.json)
         options = Options(self.metric, self._others(), self.gap, self.stride)
-        encoder = open_encoder(self.encoder)
+        check_seed(self.seed)
+        encoder = open_encoder(self.encoder, self.seed)
         protocol = self.protocol or self._told_protocol()
         score = score_sequence if protocol == "within-video" else score_market
         found = score(self.folder, encoder, options)

@@ -2,36 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import numpy as np
 
-from reid.descriptors import ColourStripes, Concatenated, Descriptor, Gradients, RawPixels
-from reid.projections import Projection, fit_pca, fit_whitening
-from trackvae.arrays import FloatArray, IntArray
+from reid.descriptors import BY_HAND, Descriptor, by_name
+from reid.projections import fit_pca, fit_whitening
+from tools.fit.learning import Observed, one_after_another
+from trackvae.appearance import AppearanceModel, encoder_file
+from trackvae.arrays import FloatArray, IntArray, unit_length
 from trackvae.errors import InputError, UsageError
 from trackvae.settings import did_you_mean
 
 if TYPE_CHECKING:
     from tracker.io.mot import BoxTable
 
-Fit: TypeAlias = Literal["pca", "whitened"]
+Fit: TypeAlias = Literal["pca", "whitened", "joined", "learned"]
 
-MADE_BY_HAND: Mapping[str, Callable[[], Descriptor]] = {
-    "colour-stripes": lambda: ColourStripes(bins=8),
-    "colour-stripes-hsv": lambda: ColourStripes(stripes=4, bins=(8, 4, 4), space="hsv"),
-    "raw-pixels": RawPixels,
-    "gradients": Gradients,
-    "colours-and-gradients": lambda: Concatenated(
-        [ColourStripes(bins=8), ColourStripes(bins=8, space="lab"), Gradients()]
-    ),
-}
 _SHORT = {"colour-stripes-whitened": "whitened:colour-stripes", "pca": "pca:raw-pixels"}
-_PREFIXES = ("backbone:NAME[:WEIGHTS]", "features:FILE", "whitened:E", "pca:E", "a path")
+_FITTED: Mapping[str, Fit] = {"pca": "pca", "whitened": "whitened", "joined": "joined"}
+LEARNED = "trackvae"  # ours, learned where it is scored
+_PREFIXES = (
+    "backbone:NAME[:WEIGHTS]",
+    "features:FILE",
+    "whitened:E",
+    "joined:E",
+    "pca:E",
+    "a path",
+)
 _LEAST_OVERLAP = 0.5  # between a box and the one whose features it takes
+
+
+class Fitted(Protocol):
+    """A map of features that was learned."""
+
+    def apply(self, features: FloatArray) -> FloatArray:
+        """(N, F) to (N, D) float32."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Learned:
+    """The directions of q(z|x)'s means."""
+
+    model: AppearanceModel
+
+    def apply(self, features: FloatArray) -> FloatArray:
+        return unit_length(self.model.posterior(features)[0])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,21 +62,35 @@ class Encoder:
         name: as it was asked for.
         descriptor: of boxes.
         fitted: None where nothing is fitted.
+        seed: of what is learned by chance.
     """
 
     name: str
     descriptor: Descriptor
     fitted: Fit | None = None
+    seed: int = 0
 
-    def fit(self, features: FloatArray, tracklets: IntArray) -> Projection:
-        """The projection of (N, D) features with their tracklets (N,).
+    def fit(self, observed: Sequence[Observed]) -> Fitted:
+        """What is learned from the crops of videos, as motion has linked them.
+
+        ``pca``: principal components; ``whitened``: by what varies within tracklets; ``joined``: by
+        what varies within objects, to which tracklets are joined; ``learned``: the encoder of
+        ``trackvae fit``.
 
         Raises:
             InputError: too few or too uniform to learn from.
         """
+        if self.fitted in ("joined", "learned"):
+            from tools.fit.learning import LearnOptions, join, learn
+
+            options = LearnOptions(seed=self.seed)
+            if self.fitted == "joined":
+                return join(observed, options).projection
+            return _Learned(learn(observed, options).encoder)
+        features = np.concatenate([one.features for one in observed])
         if self.fitted == "pca":
             return fit_pca(features)
-        return fit_whitening(features, tracklets)
+        return fit_whitening(features, one_after_another([one.ids for one in observed]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,13 +137,16 @@ class GivenFeatures:
         return self.table.embeddings[theirs], rows
 
 
-def open_encoder(name: str) -> Encoder | GivenFeatures:
+def open_encoder(name: str, seed: int = 0) -> Encoder | GivenFeatures:
     """What a name or a path stands for.
 
     Args:
-        name: one of :data:`MADE_BY_HAND`; ``colour-stripes-whitened``; ``pca`` (of raw pixels);
-            ``whitened:E`` or ``pca:E`` of any of these; ``backbone:NAME[:WEIGHTS]``;
-            ``features:FILE.npz``; weights of ``trackvae train``, or their folder.
+        name: one of :data:`reid.descriptors.BY_HAND`; ``colour-stripes-whitened``; ``pca`` (of raw
+            pixels); ``whitened:E``, ``joined:E`` or ``pca:E`` of any of these; ``trackvae``, ours,
+            learned where it is scored; ``default``, ours as it is shipped;
+            ``backbone:NAME[:WEIGHTS]``; ``features:FILE.npz``; a file or folder of
+            ``trackvae fit`` or ``trackvae train``.
+        seed: of what is learned by chance.
 
     Raises:
         InputError: a file cannot be used.
@@ -118,18 +155,22 @@ def open_encoder(name: str) -> Encoder | GivenFeatures:
     kind, colon, rest = _SHORT.get(name, name).partition(":")
     if colon and kind == "features":
         return _given(name, rest)
-    if colon and kind in ("pca", "whitened"):
+    if name == LEARNED:
+        from tools.fit.learning import LearnOptions
+
+        return Encoder(name, by_name(LearnOptions.features), "learned", seed)
+    if colon and kind in _FITTED:
         inner = open_encoder(rest)
         if isinstance(inner, GivenFeatures) or inner.fitted:
             raise UsageError(f"encoder {name!r}: nothing can be fitted behind {rest}")
-        return Encoder(name, inner.descriptor, "pca" if kind == "pca" else "whitened")
+        return Encoder(name, inner.descriptor, _FITTED[kind], seed)
     if colon and kind == "backbone":
         from reid.backbones import Backbone
 
         network, colon, weights = rest.partition(":")
         return Encoder(name, Backbone(network, weights if colon else None))
-    if name in MADE_BY_HAND:
-        return Encoder(name, MADE_BY_HAND[name]())
+    if name in BY_HAND:
+        return Encoder(name, by_name(name))
     return Encoder(name, _learned(name))
 
 
@@ -143,10 +184,10 @@ def _given(name: str, path: str) -> GivenFeatures:
 
 
 def _learned(name: str) -> Descriptor:
-    """The encoder of ``trackvae train`` at that path."""
+    """The encoder of ``trackvae fit`` or ``trackvae train`` at that path, or the shipped one."""
     path = Path(name)
-    if not path.exists():
-        known = (*MADE_BY_HAND, *_SHORT)
+    if not path.exists() and name != "default":
+        known = (*BY_HAND, *_SHORT, LEARNED, "default")
         if path.suffix or path.name != name:
             raise InputError(f"{path}: no such file of weights, and no encoder of that name")
         raise UsageError(
@@ -155,5 +196,5 @@ def _learned(name: str) -> Descriptor:
         )
     from reid.embedder import Embedder
 
-    descriptor: Descriptor = Embedder(path / "model.safetensors" if path.is_dir() else path)
+    descriptor: Descriptor = Embedder(encoder_file(name))
     return descriptor

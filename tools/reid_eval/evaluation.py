@@ -11,15 +11,14 @@ import numpy as np
 
 from reid.market import Crops, read_market, sheets
 from reid.metrics import Metric, RetrievalScores, market1501, score_retrieval, within_video
-from tools.reid_eval.descriptors import Encoder, GivenFeatures
+from tools.fit.learning import Observed
+from tools.reid_eval.descriptors import Encoder, Fitted, GivenFeatures
 from tools.reid_eval.sequences import Boxes, describe, queries_of, tracklets_of
-from trackvae.arrays import FloatArray, IntArray
+from trackvae.arrays import FloatArray
 from trackvae.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from reid.descriptors import Descriptor
-    from reid.projections import Projection
-    from tracker.io.sources import Source
 
 _MOST_NUMBERS = 64_000_000  # that a projection is fitted to: 256 MB; 15,600 crops' colour stripes
 
@@ -74,7 +73,8 @@ def score_sequence(
     elif encoder.fitted and not options.fit:
         tracklets = tracklets_of(source, most=_MOST_NUMBERS // encoder.descriptor.dim)
         vectors, samples = describe(source, encoder.descriptor, [queries, tracklets])
-        vectors = _fitted(encoder, samples, tracklets.ids, folder, made).apply(vectors)
+        observed = _observed(source.name, tracklets, samples)
+        vectors = _fitted(encoder, [observed], folder, made).apply(vectors)
     else:
         (vectors,) = describe(source, encoder.descriptor, [queries])
         if encoder.fitted:
@@ -102,9 +102,9 @@ def score_market(
     """
     if isinstance(encoder, GivenFeatures):
         raise UsageError("features:FILE holds features by frame and box, for within-video only")
-    if encoder.fitted == "whitened" and not options.fit:
+    if encoder.fitted not in (None, "pca") and not options.fit:
         raise UsageError(
-            f"{folder}: single crops have no tracklets to whiten by; --fit other:SEQUENCE does"
+            f"{folder}: single crops have no tracklets to learn from; --fit other:SEQUENCE does"
         )
     queries, gallery = read_market(folder)
     vectors = _describe_crops(gallery, encoder.descriptor)
@@ -119,7 +119,9 @@ def score_market(
             projection = _fitted_to_others(encoder, options.fit, made)
         else:
             some = vectors[:: -(-vectors.size // _MOST_NUMBERS)]
-            projection = _fitted(encoder, some, np.arange(len(some)), folder, made)
+            alone = np.arange(len(some))  # crops without frames, each its own tracklet
+            single = Observed(str(folder), 0 * alone, np.zeros((len(some), 4)), alone, some)
+            projection = _fitted(encoder, [single], folder, made)
         asked, vectors = projection.apply(asked), projection.apply(vectors)
     made["dim"] = vectors.shape[1]
     comparable = market1501(queries.ids, queries.cameras, gallery.ids, gallery.cameras)
@@ -142,10 +144,8 @@ def _describe_crops(crops: Crops, descriptor: Descriptor) -> FloatArray:
     return np.concatenate(parts)
 
 
-def _fitted_to_others(
-    encoder: Encoder, sequences: Sequence[str], made: dict[str, Any]
-) -> Projection:
-    """The encoder's projection, of the tracklets of other sequences."""
+def _fitted_to_others(encoder: Encoder, sequences: Sequence[str], made: dict[str, Any]) -> Fitted:
+    """What the encoder learns from the tracklets of other sequences."""
     from tracker.io.sources import list_sources, open_frames
 
     paths = [path for given in sequences for path in list_sources(given)]
@@ -153,35 +153,28 @@ def _fitted_to_others(
         raise UsageError("--fit other: names no sequence")
     sources = [open_frames(path) for path in paths]
     most = _MOST_NUMBERS // encoder.descriptor.dim // len(paths)
-    samples, tracklets = [], []
-    last = 0
+    observed = []
     for source in sources:
         found = tracklets_of(source, most=most)
-        samples.append(_described(source, encoder.descriptor, found))
-        tracklets.append(found.ids + last)
-        last += int(found.ids.max())
-    names = ", ".join(source.name for source in sources)
-    return _fitted(encoder, np.concatenate(samples), np.concatenate(tracklets), names, made)
+        (samples,) = describe(source, encoder.descriptor, [found])
+        observed.append(_observed(source.name, found, samples))
+    return _fitted(encoder, observed, ", ".join(source.name for source in sources), made)
 
 
-def _described(source: Source, descriptor: Descriptor, boxes: Boxes) -> FloatArray:
-    return describe(source, descriptor, [boxes])[0]
+def _observed(name: str, boxes: Boxes, features: FloatArray) -> Observed:
+    return Observed(name, boxes.frames, boxes.boxes, boxes.ids, features)
 
 
 def _fitted(
-    encoder: Encoder,
-    samples: FloatArray,
-    tracklets: IntArray,
-    where: str | Path,
-    made: dict[str, Any],
-) -> Projection:
-    """The projection; notes what it was fitted to."""
+    encoder: Encoder, observed: Sequence[Observed], where: str | Path, made: dict[str, Any]
+) -> Fitted:
+    """What the encoder learns; notes from what."""
     made["fit"] = {
         "on": str(where),
-        "crops": len(samples),
-        "tracklets": len(np.unique(tracklets)),
+        "crops": sum(len(one.ids) for one in observed),
+        "tracklets": sum(len(np.unique(one.ids)) for one in observed),
     }
     try:
-        return encoder.fit(samples, tracklets)
+        return encoder.fit(observed)
     except InputError as error:
         raise InputError(f"{where}: {encoder.name} cannot be fitted: {error}") from error

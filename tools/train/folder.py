@@ -107,7 +107,15 @@ def read_run(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: it is missing, damaged, or of another command.
     """
-    path = folder / RUN_FILE
+    return read_account(folder / RUN_FILE, _COMMAND)
+
+
+def read_account(path: Path, command: str) -> dict[str, Any]:
+    """What a command notes of a run that can be gone on with: finished, settings, data.
+
+    Raises:
+        InputError: it is missing, damaged, or of another command.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except OSError as error:
@@ -115,8 +123,8 @@ def read_run(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise InputError(f"{path}: damaged ({error}); delete it, or name another folder") from error
     wanted = {"finished": bool, "settings": dict, "data": dict}
-    if not isinstance(content, dict) or content.get("command") != _COMMAND:
-        raise InputError(f"{path}: not of trackvae train; name another folder")
+    if not isinstance(content, dict) or content.get("command") != command:
+        raise InputError(f"{path}: not of trackvae {command}; name another folder")
     for name, kind in wanted.items():
         if not isinstance(content.get(name), kind):
             raise InputError(

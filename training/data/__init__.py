@@ -7,6 +7,7 @@ from training.data.glyphs import glyphs
 from training.data.images import binarised, idx_images, image_folder, mnist, omniglot
 from training.data.mocap import cmu
 from training.data.opening import MADE, LoadOptions, load
+from training.data.partners import Partners
 from training.data.pendulum import pendulum
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "DynamicBinarisation",
     "LoadOptions",
     "Part",
+    "Partners",
     "Standardisation",
     "binarised",
     "cmu",

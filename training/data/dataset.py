@@ -12,6 +12,7 @@ import numpy.typing as npt
 from trackvae.arrays import FloatArray, IntArray
 from trackvae.errors import InputError, UsageError
 from training.data.binarise import DynamicBinarisation
+from training.data.partners import Partners
 
 Part: TypeAlias = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
@@ -66,6 +67,8 @@ class DataSet:
         binarisation: draws 0 or 1 with the pixel as probability, anew for each batch; of the
             training part only. None: what is stored is what is learned.
         standardisation: how vectors were scaled, or None.
+        partners: of the training part: which example is to be decoded where one is encoded. None:
+            the same one.
         note: how it was split and what was reduced, for the results.
     """
 
@@ -77,6 +80,7 @@ class DataSet:
     label_names: tuple[str, ...] = ()
     binarisation: DynamicBinarisation | None = None
     standardisation: Standardisation | None = None
+    partners: Partners | None = None
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -84,6 +88,8 @@ class DataSet:
             raise InputError(
                 f"{self.name}: {len(self.train)} example(s) to train on, expected at least {LEAST}"
             )
+        if self.partners is not None and len(self.partners.order) != len(self.train):
+            raise ValueError(f"{len(self.partners.order)} partners, {len(self.train)} examples")
         for part in PARTS:
             array = self.part(part)
             if array.dtype not in (np.uint8, np.float32) or array.shape[1:] != self.shape:
@@ -117,6 +123,12 @@ class DataSet:
         if self.binarisation is not None:
             chosen = self.binarisation.draw(chosen, rows, epoch)
         return as_float(chosen)
+
+    def target(self, rows: IntArray, *, epoch: int = 0) -> npt.NDArray[np.float32] | None:
+        """What is to be decoded of the examples of :meth:`batch`; None: they themselves."""
+        if self.partners is None:
+            return None
+        return self.batch(self.partners.draw(rows, epoch), epoch=epoch)
 
 
 def as_float(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

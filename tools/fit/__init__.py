@@ -1,0 +1,1 @@
+"""``trackvae fit``: an encoder from a video's own detections, without labels."""
