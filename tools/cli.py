@@ -56,6 +56,7 @@ def _parse(arguments: Sequence[str]) -> Command:
     from tools.demo import Demo
     from tools.embed import Embed
     from tools.evaluate import Evaluate
+    from tools.fit.command import Fit
     from tools.gallery import GalleryCommand
     from tools.info import Info
     from tools.inspect.command import Inspect
@@ -72,6 +73,7 @@ def _parse(arguments: Sequence[str]) -> Command:
         | Annotated[Track, tyro.conf.subcommand("track")]
         | Annotated[Evaluate, tyro.conf.subcommand("eval")]
         | Annotated[Info, tyro.conf.subcommand("info")]
+        | Annotated[Fit, tyro.conf.subcommand("fit")]
         | Annotated[Train, tyro.conf.subcommand("train")]
         | Annotated[Inspect, tyro.conf.subcommand("inspect")]
         | Annotated[Embed, tyro.conf.subcommand("embed")]

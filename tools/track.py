@@ -8,22 +8,23 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import tyro
 
+from tools.flags import assignments, check_frame_rate
 from trackvae.errors import InputError, UsageError
 from trackvae.files import write_text
 
 if TYPE_CHECKING:
-    from tracker import Tracker
+    from tracker.appearance import Embedder
+    from tracker.calibration import Calibration
     from tracker.detectors import Detector
     from tracker.io.sinks import Sink
     from tracker.pipeline import DetectedSource
 
 _RUN_FILE = "run.json"  # what has been done in an output folder, for --resume
 _COUNTED = ("frames", "detections", "tracks", "boxes", "seconds")
-_SLOWEST, _FASTEST = 1e-3, 1e4  # frames a second that anybody could mean
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Track:
     out: Path
     """Folder of the results."""
     tracker: str = "sort"
-    """Preset: sort, deepsort, bytetrack, ocsort, botsort."""
+    """Preset: sort, deepsort, bytetrack, ocsort, botsort, fmvae-sort, trackvae."""
     detector: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """What finds the objects: motion (static camera, no weights), onnx:PATH, torchvision:NAME,
     file:PATH. Left out: the sequence's det/det.txt."""
@@ -51,9 +52,13 @@ class Track:
     """Settings of the tracker: max_age=60 iou.max_cost=0.5 ..."""
     detector_set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE...")] = ()
     """Settings of the detector: min_score=0.5 classes=person ..."""
-    embedder: Literal["colour", "none"] = "colour"
-    """Appearance for presets that compare it, where the detections bring none: colour histograms
-    in horizontal stripes."""
+    encoder: Annotated[str, tyro.conf.arg(metavar="E", aliases=["--embedder"])] = "colour"
+    """Appearance for presets that compare it, where the detections bring none: colour (small
+    histograms in horizontal stripes), none, default, weights of trackvae fit or train, or a
+    descriptor that trackvae embed knows."""
+    calibrate: Annotated[int, tyro.conf.arg(metavar="FRAMES")] = 300
+    """Of fmvae-sort and trackvae: how many frames are looked through beforehand, to find from
+    which distance on two looks are two objects. 0, and a camera: while tracking."""
     video: bool = False
     """Also write DIR/<name>.mp4, the frames with boxes, ids and trails."""
     jsonl: bool = False
@@ -80,10 +85,9 @@ class Track:
             raise UsageError("give --detector or --detections, not both")
         if self.interpolate < 0:
             raise UsageError(f"--interpolate is {self.interpolate}, expected 0 or more frames")
-        if self.frame_rate is not None and not _SLOWEST <= self.frame_rate <= _FASTEST:
-            raise UsageError(
-                f"--frame-rate is {self.frame_rate}, expected {_SLOWEST:g} to {_FASTEST:g} a second"
-            )
+        if self.calibrate < 0:
+            raise UsageError(f"--calibrate is {self.calibrate}, expected 0 or more frames")
+        check_frame_rate(self.frame_rate)
         runner = _Runner(self)
         return runner.run([found for source in self.sources for found in list_sources(source)])
 
@@ -94,6 +98,7 @@ class _Runner:
 
     command: Track
     _done: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _described_by: Embedder | None = None
 
     def run(self, sources: Sequence[str | Path | int]) -> int:
         """Track the sources one after the other; 130 after Ctrl-C."""
@@ -124,7 +129,7 @@ class _Runner:
         from tracker.detectors import open_detector
 
         self._tracker_config()  # a wrong preset or setting comes first
-        settings = _assignments(self.command.detector_set, "--detector-set")
+        settings = assignments(self.command.detector_set, "--detector-set")
         shared = None
         if self.command.detector is not None:
             shared = open_detector(self.command.detector, **settings)
@@ -171,34 +176,63 @@ class _Runner:
     def _tracker_config(self) -> Any:
         from tracker.presets import preset
 
-        settings = _assignments(self.command.set, "--set")
+        settings = assignments(self.command.set, "--set")
         return preset(self.command.tracker).with_settings(settings)
 
-    def _tracker(self, opened: DetectedSource) -> Tracker:
-        from reid.descriptors import ColourStripes
-        from tracker import Tracker
+    def _embedder(self, opened: DetectedSource) -> Embedder | None:
+        """What describes the boxes; None where nothing asks for it, or there are no images."""
+        asked = self._tracker_config().uses_appearance and self.command.encoder != "none"
+        if not asked or not opened.source.has_images or _brings_embeddings(opened):
+            return None
+        if self._described_by is None:
+            self._described_by = _open_embedder(self.command.encoder)
+        return self._described_by
 
-        embedder = None
-        if self.command.embedder == "colour" and opened.source.has_images:
-            embedder = ColourStripes()
-        rate = opened.source.info.frame_rate or 30.0
-        return Tracker(self._tracker_config(), embedder=embedder, frame_rate=rate)
+    def _calibrated(
+        self, name: str, opened: DetectedSource, embedder: Embedder | None
+    ) -> tuple[DetectedSource, Calibration | None]:
+        """The source to track, and what its first frames say about looks; told in one line."""
+        from tools.progress import progress
+        from tracker.pipeline import rehearse
+
+        config = self._tracker_config()
+        frames = min(self.command.calibrate, opened.source.info.length or sys.maxsize)
+        looks = embedder is not None or _brings_embeddings(opened)
+        if not config.needs_calibration or (config.needs_appearance and not looks):
+            return opened, None
+        if opened.source.live or not frames:
+            print(f"{name}: calibrates itself after {config.calibration_frames} frames")
+            return opened, None
+        with progress(f"{name}: calibration", frames) as advance:
+            opened, collected = rehearse(opened, config, embedder, frames=frames, on_frame=advance)
+        try:
+            calibration = collected.fit()
+        except InputError as error:
+            print(f"{name}: by motion alone at first: {error}")
+            return opened, None
+        scores = ""
+        if config.high_linked is not None:
+            scores = f"; scores are high from {calibration.least_score(config.high_linked):.3g}"
+        print(f"{name}: {calibration}{scores}")
+        return opened, calibration
 
     # --- tracking
 
     def _track(self, name: str, opened: DetectedSource) -> None:
         from tools.progress import progress
+        from tracker import Tracker
         from tracker.pipeline import follow
 
-        tracker = self._tracker(opened)
-        config = tracker.config
-        pixels = self.command.video or config.needs_pixels
-        if config.uses_appearance and not _brings_embeddings(opened):
-            pixels = True
+        embedder = self._embedder(opened)
+        config = self._tracker_config()
+        pixels = self.command.video or config.needs_pixels or embedder is not None
+        rate = opened.source.info.frame_rate or 30.0
         start = time.perf_counter()
+        source, calibration = self._calibrated(name, opened, embedder)
+        tracker = Tracker(config, embedder=embedder, calibration=calibration, frame_rate=rate)
         with progress(name, opened.source.info.length) as advance:
             done = follow(
-                opened,
+                source,
                 tracker,
                 self._sinks(name, opened),
                 need_images=pixels,
@@ -296,17 +330,6 @@ class _Runner:
         console.print(f"tracks: {self.command.out}", soft_wrap=True)
 
 
-def _assignments(texts: Sequence[str], flag: str) -> dict[str, str]:
-    """``name=value`` texts as a dictionary."""
-    settings = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise UsageError(f"{flag} {text!r} is not of the form name=value")
-        settings[name.replace("-", "_")] = value
-    return settings
-
-
 def _detections_file(given: Path, name: str, many: bool) -> Path:
     """The file of detections that belongs to a source."""
     if given.is_dir():
@@ -323,6 +346,17 @@ def _brings_embeddings(opened: DetectedSource) -> bool:
     """Whether the detector is a file of detections with features."""
     table = getattr(opened.detector, "table", None)
     return table is not None and table.embeddings is not None
+
+
+def _open_embedder(name: str) -> Embedder:
+    """The encoder of that name."""
+    if name == "colour":
+        from reid.descriptors import ColourStripes
+
+        return ColourStripes()
+    from tools.embed import open_descriptor
+
+    return open_descriptor(name)[1]
 
 
 def _stamp(path: Path) -> list[Any]:

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tracker.calibration import Calibration, Calibrator, calibrate
     from tracker.detections import Detections, Frame, Tracks
     from tracker.engine import Tracker
     from tracker.evaluation import Evaluation, evaluate
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "BoxTable": "tracker.io.mot",
+    "Calibration": "tracker.calibration",
+    "Calibrator": "tracker.calibration",
     "Detections": "tracker.detections",
     "Evaluation": "tracker.evaluation",
     "Frame": "tracker.detections",
@@ -26,6 +29,7 @@ _HOME = {
     "Tracker": "tracker.engine",
     "TrackerConfig": "tracker.presets",
     "Tracks": "tracker.detections",
+    "calibrate": "tracker.calibration",
     "evaluate": "tracker.evaluation",
     "follow": "tracker.pipeline",
     "open_source": "tracker.pipeline",
@@ -36,12 +40,15 @@ _HOME = {
 __all__ = [
     "PRESETS",
     "BoxTable",
+    "Calibration",
+    "Calibrator",
     "Detections",
     "Evaluation",
     "Frame",
     "Tracker",
     "TrackerConfig",
     "Tracks",
+    "calibrate",
     "evaluate",
     "follow",
     "open_source",

@@ -6,14 +6,16 @@ to the nearest entry of the gallery, as in DeepSORT.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 import numpy as np
 
-from trackvae.arrays import BoolArray, FloatArray, IntArray
+from trackvae.arrays import BoolArray, FloatArray, Image, IntArray
 from trackvae.errors import InputError
 
 Metric = Literal["cosine", "euclidean"]
+Embedder: TypeAlias = Callable[[Image, FloatArray], FloatArray]
 
 _SHALLOW = 8  # entries a gallery starts with; most false alarms never need more
 _SMALLEST = 64  # galleries whose memory is not worth giving back
@@ -56,14 +58,14 @@ class AppearanceMemory:
             raise InputError(
                 f"embeddings have {embeddings.shape[1]} dimensions, the frames before {self.dim}"
             )
-        if self._metric == "euclidean":
-            return embeddings
-        return _unit(embeddings)
+        return prepared(embeddings, self._metric)
 
     def open(self, embeddings: FloatArray) -> IntArray:
         """Give new tracks a slot each, holding their first embedding ``(K, D)``."""
         count = len(embeddings)
-        if self.dim == 0 and count:
+        if count == 0:
+            return np.zeros(0, np.int64)
+        if self.dim == 0:
             depth = min(_SHALLOW, self._budget)
             self._entries = np.zeros((0, depth, embeddings.shape[1]), np.float32)
         if len(self._free) < count:
@@ -118,6 +120,8 @@ class AppearanceMemory:
         Returns:
             The slots; a track that had none (-1) has got one.
         """
+        if len(slots) == 0:
+            return slots
         homeless = slots < 0
         if homeless.any():
             slots = slots.copy()
@@ -137,6 +141,34 @@ class AppearanceMemory:
                 self._deepen()
             self._entries[slots, place] = embeddings
         self._count[slots] += 1
+
+    def merge(self, slots: IntArray, into: IntArray) -> None:
+        """Remember what ``slots`` ``(K,)`` hold in the galleries ``into`` ``(K,)`` too."""
+        for step in range(int(self._filled(slots).max(initial=0))):
+            some = self._filled(slots) > step
+            self._add(into[some], self._entries[slots[some], step])
+
+    def mean_distances(self, slots: IntArray, others: IntArray) -> FloatArray:
+        """Distance of whole galleries: mean over the entries of one to the nearest of the other.
+
+        Args:
+            slots: ``(K,)`` galleries whose entries are looked for, few and young.
+            others: ``(L,)`` galleries that they are looked for in.
+
+        Returns:
+            ``(K, L)`` float32.
+        """
+        filled = self._filled(slots)
+        entry = np.arange(self._entries.shape[1]) < filled[:, None]  # (K, depth)
+        embeddings = self._entries[slots][entry]  # (sum of filled, D)
+        wanted = np.ones((len(others), len(embeddings)), dtype=bool)
+        nearest = self.distances(others, embeddings, wanted)
+        start = np.cumsum(filled) - filled
+        return np.asarray((np.add.reduceat(nearest, start, axis=1) / filled).T)
+
+    def _filled(self, slots: IntArray) -> IntArray:
+        """Entries of each gallery that are no copies."""
+        return np.minimum(self._count[slots], self._entries.shape[1])
 
     def distances(self, slots: IntArray, embeddings: FloatArray, wanted: BoolArray) -> FloatArray:
         """Distance of every embedding to the nearest entry of every gallery.
@@ -191,6 +223,50 @@ class AppearanceMemory:
         if self._metric == "euclidean":
             return np.maximum(np.einsum("nkd,nkd->nk", queries, queries) - best, 0)
         return 1 - best
+
+
+def prepared(embeddings: FloatArray, metric: Metric) -> FloatArray:
+    """Embeddings ``(M, D)`` in the metric's form: of unit length for the cosine."""
+    return embeddings if metric == "euclidean" else _unit(embeddings)
+
+
+def described(embedder: Embedder, image: Image, boxes: FloatArray) -> FloatArray:
+    """What an embedder says of the boxes ``(N, 4)`` of an image: ``(N, D)`` float32.
+
+    Raises:
+        InputError: another shape, or values that are not finite.
+    """
+    embeddings = np.asarray(embedder(image, boxes), dtype=np.float32)
+    if embeddings.ndim != 2 or len(embeddings) != len(boxes):
+        raise InputError(
+            f"the embedder gave shape {embeddings.shape} for {len(boxes)} boxes, "
+            f"expected ({len(boxes)}, D)"
+        )
+    if not np.isfinite(embeddings).all():
+        raise InputError("the embedder gave NaN or infinity")
+    return embeddings
+
+
+def covered(boxes: FloatArray) -> FloatArray:
+    """Share of each box that one other covers which stands nearer to the camera.
+
+    On level ground what stands nearer has its lower edge lower in the image.
+
+    Args:
+        boxes: ``(N, 4)`` xyxy of one frame.
+
+    Returns:
+        ``(N,)`` in [0, 1].
+    """
+    if len(boxes) < 2:
+        return np.zeros(len(boxes))
+    size = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    size -= np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    np.maximum(size, 0.0, out=size)
+    area = size[..., 0] * size[..., 1]  # (N, N)
+    area *= boxes[None, :, 3] > boxes[:, None, 3]
+    own = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return np.asarray(area.max(axis=1) / np.maximum(own, _TINY))
 
 
 def _candidates(wanted: BoolArray) -> tuple[IntArray, IntArray]:

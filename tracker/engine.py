@@ -6,26 +6,25 @@ report. Each of them is a few array operations over all tracks.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tracker import observations
-from tracker.appearance import AppearanceMemory
+from tracker.appearance import AppearanceMemory, Embedder, covered, described
+from tracker.calibration import Calibration, Calibrator
 from tracker.detections import Detections, Tracks
 from tracker.interop import as_detections, with_ids
 from tracker.kalman import AxisKalman, FullKalman, KalmanFilter
 from tracker.matching import Matcher, Scene
 from tracker.motion import MOTION_MODELS
 from tracker.presets import HALF_FRAME, TrackerConfig, preset
+from tracker.reidentification import COLUMNS, Reidentifier
 from tracker.store import Columns, TrackStore
 from trackvae.arrays import BoolArray, FloatArray, Image, IntArray
 from trackvae.errors import InputError, UsageError
-
-Embedder: TypeAlias = Callable[[Image, FloatArray], FloatArray]
 
 
 class Tracker:
@@ -43,6 +42,7 @@ class Tracker:
         config: str | TrackerConfig = "sort",
         *,
         embedder: Embedder | None = None,
+        calibration: Calibration | None = None,
         frame_rate: float = 30.0,
         **settings: Any,
     ) -> None:
@@ -51,6 +51,8 @@ class Tracker:
         Args:
             config: a preset's name, or a configuration.
             embedder: ``(image, boxes (N, 4)) -> (N, D)``, for detections without embeddings.
+            calibration: of the embedder's distances, for presets that ask for probabilities. None:
+                they make it themselves from their first ``calibration_frames`` frames.
             frame_rate: frames a second; with time stamps, the unit of every time in the
                 configuration.
             **settings: changes to the configuration (``max_age=60``; stages by
@@ -64,6 +66,7 @@ class Tracker:
         if not (isinstance(frame_rate, (int, float)) and 0 < frame_rate < math.inf):
             raise UsageError(f"frame_rate is {frame_rate!r}, expected a positive number")
         self._embedder = embedder
+        self._given = calibration
         self._frame_rate = frame_rate
         self._model = MOTION_MODELS[self.config.motion]
         moving_camera = self.config.camera_motion != "none"
@@ -89,6 +92,8 @@ class Tracker:
         if config.observation_centric:
             shape = self._kalman.covariance_shape
             columns |= observations.observation_columns(config.direction_span, shape)
+        if config.reid_probability is not None:
+            columns |= COLUMNS
         self._store = TrackStore(columns)
         self._memory = (
             AppearanceMemory(config.metric, config.gallery_size, config.gallery_momentum)
@@ -96,6 +101,13 @@ class Tracker:
             else None
         )
         self._matcher = Matcher(config, self._kalman, self._memory)
+        self._matcher.calibration = self._given
+        self._calibrator = None
+        if config.needs_calibration and self._given is None:
+            self._calibrator = Calibrator(config.metric, config.gallery_size)
+        self._returning = None
+        if config.reid_probability is not None and self._memory is not None:
+            self._returning = Reidentifier(config, self._memory, self._frame_rate)
         self._camera = None
         if config.camera_motion != "none":
             from tracker.camera_motion import CameraMotion
@@ -108,6 +120,11 @@ class Tracker:
     def __len__(self) -> int:
         """How many tracks are alive, the unconfirmed and the lost among them."""
         return len(self._store)
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Match probabilities of the embedder's distances, as soon as they are known."""
+        return self._matcher.calibration
 
     def update(
         self,
@@ -138,6 +155,8 @@ class Tracker:
             raise InputError(f"frame is {found}, expected an image (H, W, 3), uint8 BGR")
         embeddings = self._embeddings(seen, frame)
         affine = self._camera_affine(seen, frame)
+        if self._calibrator is not None:
+            self._calibrate(self._calibrator, seen, embeddings)
         self._timestamp = timestamp
         self._frame += 1
         self._predict(dt, affine)
@@ -146,10 +165,11 @@ class Tracker:
             z = self._model.measure(seen.boxes)
         scene = Scene(self._frame, self._store, self._boxes, seen, z, embeddings)
         rows, columns = self._matcher.match(scene, high, low)
-        self._correct(scene, rows, columns, high)
+        clear = self._clear(seen)
+        self._correct(scene, rows, columns, high & clear)
         high[columns] = False
         self._end_lost()
-        self._begin(scene, high.nonzero()[0])
+        self._begin(scene, high.nonzero()[0], clear)
         tracks = self._report()
         return tracks if seen is detections else with_ids(detections, tracks)
 
@@ -175,14 +195,7 @@ class Tracker:
         if embeddings is None and self._embedder is not None:
             if image is None:
                 raise InputError("the embedder needs the frame's image: update(detections, frame)")
-            embeddings = np.asarray(self._embedder(image, seen.boxes), dtype=np.float32)
-            if embeddings.ndim != 2 or len(embeddings) != len(seen):
-                raise InputError(
-                    f"the embedder gave shape {embeddings.shape} for {len(seen)} boxes, "
-                    f"expected ({len(seen)}, D)"
-                )
-            if not np.isfinite(embeddings).all():
-                raise InputError("the embedder gave NaN or infinity")
+            embeddings = described(self._embedder, image, seen.boxes)
         if embeddings is None:
             if self.config.needs_appearance:
                 raise UsageError(
@@ -191,6 +204,17 @@ class Tracker:
                 )
             return None
         return self._memory.prepare(embeddings)
+
+    def _calibrate(
+        self, calibrator: Calibrator, seen: Detections, embeddings: FloatArray | None
+    ) -> None:
+        """Collect the first frames, and calibrate as soon as they are enough."""
+        calibrator.add(seen, embeddings)
+        if calibrator.frames % self.config.calibration_frames:
+            return
+        with contextlib.suppress(InputError):  # too little to see: go on collecting
+            self._matcher.calibration = calibrator.fit()
+            self._calibrator = None
 
     def _camera_affine(self, seen: Detections, image: Image | None) -> FloatArray | None:
         if self._camera is None:
@@ -206,12 +230,22 @@ class Tracker:
         """Masks ``(M,)`` of the detections of high and of low score."""
         config = self.config
         usable = np.all(seen.boxes[:, 2:] > seen.boxes[:, :2], axis=1)  # a box has an area
+        calibration = self.calibration
+        if config.high_linked is not None and calibration is not None:
+            high = usable & (seen.scores >= calibration.least_score(config.high_linked))
+            return high, usable & ~high
         if config.high_score is None:
             return usable, np.zeros(len(seen), dtype=bool)
         high = usable & (seen.scores >= config.high_score)
         low = usable & ~high
         low &= seen.scores > (np.inf if config.low_score is None else config.low_score)
         return high, low
+
+    def _clear(self, seen: Detections) -> BoolArray:
+        """Mask ``(M,)`` of the detections whose looks are worth remembering."""
+        if self._memory is None or self.config.covered_limit >= 1:
+            return np.ones(len(seen), dtype=bool)
+        return np.asarray(covered(seen.boxes) <= self.config.covered_limit)
 
     # --- predict
 
@@ -227,6 +261,8 @@ class Tracker:
         self._kalman.predict(store.mean, store.covariance, dt)
         if affine is not None:
             self._kalman.warp(store.mean, store.covariance, affine)
+            if self._returning is not None:
+                self._returning.move(store, affine)
         store.elapsed += dt
         store.misses += 1
         store.detection[:] = -1
@@ -241,7 +277,8 @@ class Tracker:
 
     # --- correct, end, begin
 
-    def _correct(self, scene: Scene, rows: IntArray, columns: IntArray, high: BoolArray) -> None:
+    def _correct(self, scene: Scene, rows: IntArray, columns: IntArray, sure: BoolArray) -> None:
+        """Correct tracks by their detections; ``sure`` ``(M,)`` are those worth remembering."""
         store, seen = self._store, scene.seen
         if self.config.observation_centric:
             self._correct_observations(rows, seen.boxes[columns])
@@ -257,9 +294,11 @@ class Tracker:
         store.score[rows] = seen.scores[columns]
         store.label[rows] = seen.classes[columns]
         store.detection[rows] = columns
+        if self._returning is not None:
+            store.observed[rows] = seen.boxes[columns]
         if scene.embeddings is not None and self._memory is not None:
-            sure = high[columns]  # the looks of a weak detection are not remembered
-            rows, columns = rows[sure], columns[sure]
+            kept = sure[columns]  # the looks of a weak detection are not remembered
+            rows, columns = rows[kept], columns[kept]
             store.slot[rows] = self._memory.add(store.slot[rows], scene.embeddings[columns])
 
     def _correct_observations(self, rows: IntArray, boxes: FloatArray) -> None:
@@ -278,6 +317,8 @@ class Tracker:
     def _end_lost(self) -> None:
         store, config = self._store, self.config
         dead = store.elapsed > config.max_age + HALF_FRAME
+        if self._returning is not None and self.calibration is not None:
+            dead &= ~self._returning.remembered(store)
         if config.tentative_max_age is not None:
             tentative = store.id == 0
             dead |= tentative & (store.elapsed > config.tentative_max_age + HALF_FRAME)
@@ -290,7 +331,7 @@ class Tracker:
         if self._memory is not None:
             self._store.slot[:] = self._memory.close(slots, self._store.slot)
 
-    def _begin(self, scene: Scene, columns: IntArray) -> None:
+    def _begin(self, scene: Scene, columns: IntArray, clear: BoolArray) -> None:
         """Give birth to a track for each of the detections that belong to none."""
         config, seen = self.config, scene.seen
         if config.new_score is not None:
@@ -298,9 +339,10 @@ class Tracker:
         if len(columns) == 0:
             return
         mean, covariance = self._kalman.initiate(scene.z[columns])
-        slots: npt.ArrayLike = -1
+        slots = np.full(len(columns), -1)
         if scene.embeddings is not None and self._memory is not None:
-            slots = self._memory.open(scene.embeddings[columns])
+            worth = clear[columns]
+            slots[worth] = self._memory.open(scene.embeddings[columns[worth]])
         rows = self._store.add(
             len(columns),
             mean=mean,
@@ -311,20 +353,43 @@ class Tracker:
             detection=columns,
             slot=slots,
         )
+        if self._returning is not None:
+            self._store.observed[rows] = seen.boxes[columns]
+            self._store.birth[rows] = self._frame
         if config.observation_centric:
             born = np.arange(rows.start, rows.stop)
             observations.remember(self._store, born, seen.boxes[columns], self._frame)
 
     # --- report
 
-    def _report(self) -> Tracks:
+    def _find_again(self, fresh: IntArray) -> bool:
+        """Let lost tracks go on as those about to be confirmed; whether any does."""
+        if self._returning is None or self.calibration is None or len(fresh) == 0:
+            return False
+        merged = self._returning.find(self._store, fresh, self._frame, self.calibration)
+        if len(merged) == 0:
+            return False
+        gone = np.zeros(len(self._store), dtype=bool)
+        gone[merged] = True
+        self._remove(gone)
+        return True
+
+    def _proven(self) -> BoolArray:
+        """Mask ``(N,)`` of the tracks seen now, and often enough in a row."""
         store, config = self._store, self.config
         seen_now = store.misses == 0
-        proven = seen_now & (store.streak >= config.min_hits)
         warmup = config.min_hits if config.warmup_frames is None else config.warmup_frames
         if self._frame <= warmup:
-            proven = seen_now
+            return np.asarray(seen_now)
+        return np.asarray(seen_now & (store.streak >= config.min_hits))
+
+    def _report(self) -> Tracks:
+        store, config = self._store, self.config
+        proven = self._proven()
         fresh = (proven & (store.id == 0)).nonzero()[0]
+        if self._find_again(fresh):
+            proven = self._proven()
+            fresh = (proven & (store.id == 0)).nonzero()[0]
         if len(fresh):
             store.id[fresh] = np.arange(self._last_id + 1, self._last_id + 1 + len(fresh))
             self._last_id += len(fresh)

@@ -10,6 +10,7 @@ from tracker import observations
 from tracker.appearance import AppearanceMemory
 from tracker.association import assign
 from tracker.boxes import iou
+from tracker.calibration import Calibration
 from tracker.detections import Detections
 from tracker.kalman import CHI2_95, KalmanFilter
 from tracker.presets import HALF_FRAME, Stage, TrackerConfig
@@ -54,6 +55,7 @@ class Matcher:
         self._config = config
         self._kalman = kalman
         self._memory = memory
+        self.calibration: Calibration | None = None
 
     def match(self, scene: Scene, high: BoolArray, low: BoolArray) -> tuple[IntArray, IntArray]:
         """Match tracks with detections.
@@ -70,10 +72,12 @@ class Matcher:
         pools = {"high": high.copy(), "low": low.copy()}
         matches = []
         for stage in self._config.stages:
+            if stage.cost == "match" and (scene.embeddings is None or self.calibration is None):
+                continue
             d = pools[stage.detections].nonzero()[0]
             if len(d) == 0:
                 continue
-            t = (free_tracks & _taking_part(stage, scene.store)).nonzero()[0]
+            t = (free_tracks & self._taking_part(stage, scene.store)).nonzero()[0]
             if len(t) == 0:
                 continue
             i, j = self._match_stage(stage, scene, t, d)
@@ -127,8 +131,10 @@ class Matcher:
             mean, covariance = store.mean[t], store.covariance[t]
             distance = self._kalman.gating_distance(mean, covariance, scene.z[d], CHI2_95)
             possible &= distance <= CHI2_95
-        if stage.cost == "appearance":
+        if stage.cost in ("appearance", "match"):
             cost = self._appearance(scene, t, d, possible)
+            if self.calibration is not None and stage.cost == "match":
+                cost = self.calibration.doubt(cost)
             return cost, possible, possible & (cost <= stage.max_cost)
         overlap = iou(store.observed[t] if stage.cost == "observed_iou" else scene.boxes[t], boxes)
         cost = 1.0 - overlap
@@ -137,6 +143,8 @@ class Matcher:
         if stage.cost == "iou_appearance" and scene.embeddings is not None:
             close = possible & (1.0 - overlap <= self._config.proximity_limit)
             cost = np.minimum(cost, self._halved_appearance(scene, t, d, close))
+        elif stage.cost == "iou_match":
+            cost = self._joint(scene, t, d, possible, overlap)
         allowed = possible & (cost <= stage.max_cost)
         if stage.cost == "iou_direction":
             consistency = observations.direction_consistency(store, t, boxes, scene.frame)
@@ -158,6 +166,33 @@ class Matcher:
         similar = close & (distance <= self._config.appearance_limit)
         return np.where(similar, 0.5 * distance, 1.0)
 
+    def _joint(
+        self, scene: Scene, t: IntArray, d: IntArray, possible: BoolArray, overlap: FloatArray
+    ) -> FloatArray:
+        """1 - the probability of a match, from motion and looks together.
+
+        IoU is taken for the probability that motion gives, and its odds are multiplied with the
+        likelihood ratio of the looks, ``o = IoU / (1 - IoU) * r``; where these say nothing, r = 1
+        and the cost is 1 - IoU.
+        """
+        if scene.embeddings is None or self.calibration is None:
+            return 1.0 - overlap
+        touching = possible & (overlap > 0)
+        distance = self._appearance(scene, t, d, touching)
+        known = touching & np.isfinite(distance)
+        limit = np.log(self._config.trust / (1.0 - self._config.trust))
+        log_ratio = self.calibration.distance.log_odds(np.where(known, distance, 0.0))
+        ratio = np.exp(np.where(known, np.clip(log_ratio, -limit, limit), 0.0))
+        apart = 1.0 - overlap
+        return np.asarray(apart / (overlap * ratio + apart))
+
+    def _taking_part(self, stage: Stage, store: TrackStore) -> BoolArray | bool:
+        """Mask ``(T,)`` of the tracks that the stage looks at."""
+        config = self._config
+        if config.reid_probability is None:
+            return _chosen(stage, store)
+        return _chosen(stage, store) & (store.elapsed <= config.max_age + HALF_FRAME)
+
 
 def _joined(matches: list[tuple[IntArray, IntArray]]) -> tuple[IntArray, IntArray]:
     """Rows and columns of all rounds."""
@@ -168,8 +203,8 @@ def _joined(matches: list[tuple[IntArray, IntArray]]) -> tuple[IntArray, IntArra
     return np.concatenate(rows), np.concatenate(columns)
 
 
-def _taking_part(stage: Stage, store: TrackStore) -> BoolArray | bool:
-    """Mask ``(T,)`` of the tracks that the stage looks at."""
+def _chosen(stage: Stage, store: TrackStore) -> BoolArray | bool:
+    """Mask ``(T,)`` of the tracks that the stage names."""
     if stage.tracks == "all":
         return True
     if stage.tracks == "tentative":
@@ -177,6 +212,8 @@ def _taking_part(stage: Stage, store: TrackStore) -> BoolArray | bool:
     if stage.tracks == "confirmed":
         return store.id > 0
     recent = store.misses == 1
+    if stage.tracks == "lost":
+        return ~recent & (store.id > 0)
     if stage.tracks == "recent":
         return recent & (store.id > 0)
     return recent | (store.id == 0)

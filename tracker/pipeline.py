@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tracker.appearance import Embedder, described
+from tracker.calibration import Calibrator
 from tracker.detections import Detections, Frame
 from tracker.detectors import Detector, open_detector
 from tracker.engine import Tracker
 from tracker.io.sinks import Sink
 from tracker.io.sources import Source, open_frames
+from tracker.presets import TrackerConfig
 from trackvae.arrays import Image
 from trackvae.errors import InputError, UsageError
 
@@ -87,6 +90,79 @@ def open_source(
     if found.needs_image and not opened.has_images:
         raise InputError(f"{source}: it has no images, and the detector {detector} needs them")
     return DetectedSource(opened, found)
+
+
+class _Rehearsed:
+    """A detector that goes through the first frames twice, but looks at them once.
+
+    Attributes:
+        needs_image: as the detector's.
+        names: as the detector's.
+    """
+
+    def __init__(self, detector: Detector, embedder: Embedder | None) -> None:
+        self._detector, self._embedder = detector, embedder
+        self._said: dict[int, Detections] = {}
+        self._rehearsing = True
+        self.needs_image, self.names = detector.needs_image, detector.names
+
+    def __call__(self, frame: Frame) -> Detections:
+        """The frame's objects; those of a rehearsed frame are described already."""
+        if not self._rehearsing:
+            if frame.index in self._said:
+                return self._said.pop(frame.index)
+            return self._detector(frame)
+        seen = self._detector(frame)
+        if self._embedder is not None and seen.embeddings is None and len(seen):
+            if frame.image is None:
+                raise InputError(f"frame {frame.index} has no image to describe its boxes by")
+            seen = replace(seen, embeddings=described(self._embedder, frame.image, seen.boxes))
+        self._said[frame.index] = seen
+        return seen
+
+    def reset(self) -> None:
+        """Back to the first frame: after the rehearsal by memory, later from scratch."""
+        if self._rehearsing and self._said:
+            self._rehearsing = False
+            return
+        self._said.clear()
+        self._detector.reset()
+
+
+def rehearse(
+    source: DetectedSource,
+    config: TrackerConfig,
+    embedder: Embedder | None,
+    *,
+    frames: int,
+    on_frame: Callable[[int], None] | None = None,
+) -> tuple[DetectedSource, Calibrator]:
+    """Go through a source's first frames to calibrate a tracker before it starts.
+
+    What was detected and described is remembered, so that it costs no more than reading these
+    frames twice.
+
+    Args:
+        source: recorded; a live one cannot be gone through twice.
+        config: of the tracker.
+        embedder: for detections without embeddings; None where there are no images.
+        frames: at most so many; an error ends them earlier, since tracking will meet it again.
+        on_frame: called after each frame with its number.
+
+    Returns:
+        The source to track, and what was collected; its ``fit`` says where that is too little.
+    """
+    detector = _Rehearsed(source.detector, embedder)
+    rehearsed = replace(source, detector=detector)
+    calibrator = Calibrator(config.metric, config.gallery_size)
+    with suppress(InputError), closing(rehearsed.frames(need_images=embedder is not None)) as shown:
+        for frame, seen in shown:
+            calibrator.add(seen, seen.embeddings)
+            if on_frame is not None:
+                on_frame(frame.index)
+            if calibrator.frames >= frames:
+                break
+    return rehearsed, calibrator
 
 
 @dataclass

@@ -25,6 +25,8 @@ Cost = Literal[
     "observed_iou",  # 1 - IoU with the last box that was seen (OC-SORT)
     "appearance",  # distance to the nearest entry of the track's gallery (DeepSORT)
     "iou_appearance",  # the smaller of iou_score and half the appearance distance (BoT-SORT)
+    "match",  # 1 - the match probability of the appearance distance, calibrated on the video
+    "iou_match",  # 1 - the probability whose odds are IoU's times those of "match"
 ]
 
 
@@ -37,7 +39,7 @@ class Stage:
         cost: what a pair costs.
         max_cost: pairs above it are not made (``iou_direction``: of 1 - IoU alone).
         tracks: which of the tracks that are still unmatched take part. ``recent`` ones were matched
-            in the last update.
+            in the last update, ``lost`` ones are confirmed and were not.
         detections: of high or of low score.
         gate: also refuse pairs beyond the 95% ellipsoid of the predicted measurement.
         cascade: match the tracks seen last first (DeepSORT's matching cascade).
@@ -48,7 +50,9 @@ class Stage:
     name: str
     cost: Cost
     max_cost: float
-    tracks: Literal["all", "confirmed", "tentative", "recent", "recent_or_tentative"] = "all"
+    tracks: Literal["all", "confirmed", "tentative", "recent", "lost", "recent_or_tentative"] = (
+        "all"
+    )
     detections: Literal["high", "low"] = "high"
     gate: bool = False
     cascade: bool = False
@@ -98,6 +102,20 @@ class TrackerConfig:
         gallery_momentum: remember one moving average instead; None: the latest embeddings.
         appearance_limit: ``iou_appearance``: larger distances do not count.
         proximity_limit: ``iou_appearance``: nor does the appearance of boxes with a larger 1 - IoU.
+        calibration_frames: where no calibration was given, the tracker makes one from so many
+            frames; until then it does without what needs one.
+        high_linked: with a calibration, ``high`` are instead the detections of a score that motion
+            links with at least this probability; all others are ``low``.
+        trust: ``iou_match``: looks alone never say more than this probability, or less than its
+            complement.
+        covered_limit: the looks of a detection are not remembered where another box that stands
+            nearer covers more than this share of it; 1: they are.
+        reid_probability: a track takes up the identity of a lost one when it is confirmed, if the
+            calibrated probability that they are the same is at least this; None: never.
+        reid_age: so long a lost track's identity can be taken up.
+        reid_most: lost tracks that are remembered; of more, those seen last.
+        reid_speed: nothing moves faster between losing and finding, in heights of the object a
+            second.
         camera_motion: how the camera's motion is estimated and taken out.
         per_class: match only within a class.
         search: settings worth tuning, by the names that :meth:`with_settings` takes.
@@ -126,6 +144,14 @@ class TrackerConfig:
     gallery_momentum: float | None = None
     appearance_limit: float = 0.25
     proximity_limit: float = 0.5
+    calibration_frames: int = 75
+    high_linked: float | None = None
+    trust: float = 0.95
+    covered_limit: float = 1.0
+    reid_probability: float | None = None
+    reid_age: float = 900
+    reid_most: int = 200
+    reid_speed: float = 3.0
     camera_motion: Literal["none", "flow", "ecc"] = "none"
     per_class: bool = True
     search: Mapping[str, Range | tuple[Any, ...]] = field(default_factory=dict)
@@ -152,12 +178,19 @@ class TrackerConfig:
     @property
     def uses_appearance(self) -> bool:
         """Whether a stage looks at embeddings."""
-        return any("appearance" in stage.cost for stage in self.stages)
+        return self.needs_calibration or any("appearance" in s.cost for s in self.stages)
 
     @property
     def needs_appearance(self) -> bool:
-        """Whether a stage cannot do without embeddings."""
-        return any(stage.cost == "appearance" for stage in self.stages)
+        """Whether a stage cannot do without embeddings; ``iou_match`` is then IoU."""
+        costs = {stage.cost for stage in self.stages}
+        return "appearance" in costs or ("match" in costs and "iou_match" not in costs)
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether anything asks for match probabilities."""
+        calibrated = any(stage.cost in ("match", "iou_match") for stage in self.stages)
+        return calibrated or self.reid_probability is not None
 
     @property
     def needs_pixels(self) -> bool:
@@ -218,6 +251,14 @@ _LIMITS = {
     "gallery_momentum": (0, 0.999_999),
     "appearance_limit": (0, _HIGHEST_COST),
     "proximity_limit": (0, 1),
+    "calibration_frames": (1, 10**6),
+    "high_linked": (0.001, 0.999),
+    "trust": (0.5, 0.999_999),
+    "covered_limit": (0, 1),
+    "reid_probability": (0.001, 0.999_999),
+    "reid_age": (0, 1e9),
+    "reid_most": (0, 10**6),
+    "reid_speed": (0, 1e9),
 }
 
 
@@ -331,8 +372,53 @@ _BOTSORT = replace(
     },
 )
 
+# The thesis's (section 5.2.3.3): DeepSORT with a learned descriptor in the place of its own, whose
+# distance is Euclidean and whose gate is calibrated.
+_FMVAE_SORT = replace(
+    _DEEPSORT,
+    name="fmvae-sort",
+    stages=(
+        Stage("appearance", "match", 0.5, tracks="confirmed", gate=True, cascade=True),
+        _DEEPSORT.stages[1],
+    ),
+    metric="euclidean",
+    search={**_DEEPSORT.search, "appearance.max_cost": Range(0.05, 0.95)},
+)
+
+# Ours: what motion and looks say, as one probability; then lost tracks within the motion's gate by
+# their looks; weak detections by motion; and, once a new track is sure, the identity of a lost one.
+_TRACKVAE = TrackerConfig(
+    name="trackvae",
+    motion="xywh",
+    stages=(
+        Stage("joint", "iou_match", 0.6, tracks="confirmed"),
+        Stage("lost", "match", 0.3, tracks="lost", gate=True),
+        Stage("low", "iou", 0.5, tracks="recent", detections="low"),
+        Stage("new", "iou_match", 0.7, tracks="tentative"),
+    ),
+    high_linked=0.7,
+    min_hits=3,
+    max_age=30,
+    coast=3,
+    covered_limit=0.4,
+    reid_probability=0.6,
+    search={
+        "high_linked": Range(0.3, 0.9),
+        "joint.max_cost": Range(0.5, 0.95),
+        "lost.max_cost": Range(0.1, 0.9),
+        "trust": Range(0.6, 0.99),
+        "covered_limit": Range(0.2, 1.0),
+        "max_age": Range(10, 120, log=True, integer=True),
+        "reid_probability": Range(0.3, 0.99),
+        "camera_motion": ("none", "flow", "ecc"),
+    },
+)
+
 PRESETS: Mapping[str, TrackerConfig] = types.MappingProxyType(
-    {config.name: config for config in (_SORT, _DEEPSORT, _BYTETRACK, _OCSORT, _BOTSORT)}
+    {
+        config.name: config
+        for config in (_SORT, _DEEPSORT, _BYTETRACK, _OCSORT, _BOTSORT, _FMVAE_SORT, _TRACKVAE)
+    }
 )
 
 

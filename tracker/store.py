@@ -18,7 +18,8 @@ Columns = dict[str, tuple[tuple[int, ...], npt.DTypeLike]]
 class TrackStore:
     """Columns of equal length, one row a track."""
 
-    # The engine's columns; the last six belong to :mod:`tracker.observations`.
+    # The engine's columns; the last belong to :mod:`tracker.observations`
+    # and :mod:`tracker.reidentification`.
     mean: FloatArray  # (N, 8)
     covariance: FloatArray  # (N, *covariance_shape)
     id: IntArray  # (N,), 0: not confirmed yet
@@ -33,6 +34,7 @@ class TrackStore:
     ring: FloatArray  # (N, span, 4), boxes of the latest frames
     ring_frame: IntArray  # (N, span), their frames
     direction: FloatArray  # (N, 2)
+    birth: IntArray  # (N,), frame of the first detection
     lost_mean: FloatArray  # (N, 8)
     lost_covariance: FloatArray  # (N, *covariance_shape)
 
@@ -78,6 +80,11 @@ class TrackStore:
         if self._smallest <= 8 * self._rows < self._capacity:
             self._resize(2 * self._rows)  # a crowd that has left gives its memory back
         self._refresh()
+
+    def copy(self, source: IntArray, target: IntArray) -> None:
+        """Overwrite the rows ``target`` ``(K,)`` with the rows ``source`` ``(K,)``."""
+        for data in self._data.values():
+            data[target] = data[source]
 
     def _resize(self, capacity: int) -> None:
         for name, data in self._data.items():

@@ -31,6 +31,11 @@ def load(encoder: str | Path = "default") -> AppearanceModel | tuple[VAE, ModelC
     path = encoder_file(encoder)
     if is_appearance_model(path):
         return read_appearance_model(path)
-    from trackvae.storage import load as load_weights
+    try:
+        from trackvae.storage import load as load_weights
 
-    return load_weights(path)
+        return load_weights(path)
+    except ImportError as error:
+        raise InputError(
+            f"{path}: weights of trackvae train need torch ({error}): pip install 'trackvae[torch]'"
+        ) from error

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reid.projections import LEAST_CROPS, Projection, fit_whitening, within_covariance
+from reid.projections import LEAST_CROPS, RIDGE, Projection, fit_whitening, within_covariance
 from tracker.linking import NONE, cut_at_overlaps, link_tracklets
 from trackvae.appearance import AppearanceModel
 from trackvae.arrays import FloatArray, IntArray
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from training.trainer import Report
 
 STATE = "state.safetensors"  # of a training that can be gone on with
+STATE_EVERY = 250  # steps
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +57,7 @@ class LearnOptions:
     Attributes:
         features: name of the descriptor, of :data:`reid.descriptors.BY_HAND`.
         whitened: dimensions of the whitened features.
+        ridge: of the whitening, in mean eigenvalues of what varies within an object.
         rounds: of joining tracklets and whitening.
         latent: dimensions of z.
         hidden: units of the encoder's layers; the decoder has them in reverse.
@@ -72,6 +74,7 @@ class LearnOptions:
 
     features: str = "colours-and-shape"
     whitened: int = 192
+    ridge: float = RIDGE
     rounds: int = 3
     latent: int = 64
     hidden: tuple[int, ...] = (512,)
@@ -134,7 +137,7 @@ def join(observed: Sequence[Observed], options: LearnOptions) -> Objects:
     tracklets = one_after_another([one.ids for one in observed])
     cut = [cut_at_overlaps(one.frames, one.boxes, one.ids) for one in observed]
     places = np.cumsum([0, *(len(one.frames) for one in observed)])
-    projection = fit_whitening(features, tracklets, options.whitened)
+    projection = fit_whitening(features, tracklets, options.whitened, ridge=options.ridge)
     ids = tracklets
     for _ in range(options.rounds):
         joined = []
@@ -142,9 +145,27 @@ def join(observed: Sequence[Observed], options: LearnOptions) -> Objects:
             some = projection.apply(features[first : first + len(one.frames)])
             joined.append(link_tracklets(one.frames, one.boxes, pieces, some))
         ids = one_after_another(joined)
-        known = ids != NONE
-        projection = fit_whitening(features[known], ids[known], options.whitened)
+        projection = _whitened(features, ids, options)
     return Objects(ids, projection)
+
+
+def whiten(
+    observed: Sequence[Observed], objects: Sequence[IntArray], options: LearnOptions
+) -> Projection:
+    """The whitening of several videos, whose objects are known.
+
+    Args:
+        observed: of each video.
+        objects: of each video's crops, ``NONE`` where nobody knows.
+        options: how.
+    """
+    features = np.concatenate([one.features for one in observed]).astype(np.float32, copy=False)
+    return _whitened(features, one_after_another(objects), options)
+
+
+def _whitened(features: FloatArray, ids: IntArray, options: LearnOptions) -> Projection:
+    known = ids != NONE
+    return fit_whitening(features[known], ids[known], options.whitened, ridge=options.ridge)
 
 
 def one_after_another(ids: Sequence[IntArray]) -> IntArray:
@@ -197,7 +218,7 @@ def learn(
         options.learning_rate,
         final_learning_rate=options.learning_rate / 100,
         seed=options.seed,
-        checkpoint_every=250,
+        checkpoint_every=STATE_EVERY,
         patience=0,
     )
     flatness = None
@@ -219,6 +240,18 @@ def learn(
         "error_of_kappa2": summary.error / kappa**2,
     }
     return Learned(_encoder(model, config, found.projection, scale, options), model, config, made)
+
+
+def linear_encoder(projection: Projection, options: LearnOptions) -> AppearanceModel:
+    """The encoder that joining alone gives: z is the whitened features, and its variance their 1.
+
+    It knows of no object but through Sigma_w, so that it suits videos that it has not seen; the
+    FMVAE's suits the video that it was learned from.
+    """
+    d = projection.matrix.shape[1]
+    weight = np.concatenate([np.eye(d), np.zeros((d, d))], axis=1).astype(np.float32)
+    layer = (weight, np.zeros(2 * d, np.float32))
+    return AppearanceModel(options.features, projection.mean, projection.matrix, (layer,))
 
 
 def _data(

@@ -52,11 +52,11 @@ class Run:
         """Go through the stages; 130 after Ctrl-C."""
         try:
             observed = self._observe_all()
-            with self._timed("join"), progress("joining tracklets", None, "rounds"):
+            with self._timed("join"), _one_thread(), progress("joining tracklets", None, "rounds"):
                 objects = join(observed, self._options)
             joined = np.unique(objects.ids[objects.ids != NONE])
             _say(f"joined: {len(joined)} objects")
-            with self._timed("train"):
+            with self._timed("train"), _one_thread():
                 learned = self._learn(observed, objects)
             self._save(learned)
         except KeyboardInterrupt:
@@ -214,7 +214,7 @@ class _Forecast:
             crops_in_all = min(self._known + crops * frames, crops_in_all)
         pace = _pace()
         rest = _JOIN_SECONDS * pace * crops_in_all**2
-        rest += _STEP_SECONDS * max(pace, 1.0) * self._steps  # small products gain from no thread
+        rest += _STEP_SECONDS * pace * self._steps
         then = f"joining tracklets and {self._steps} steps"
         if frames is None:
             _say(f"{1000 * each:.0f} ms a frame; after the last one {_minutes(rest)} for {then}")
@@ -226,10 +226,31 @@ class _Forecast:
 def _pace() -> float:
     """How many times longer than where it was measured a product takes, here and now."""
     matrix = np.full((1024, 1024), 0.5, np.float32)
-    start = time.perf_counter()
-    for _ in range(3):
-        matrix @ matrix
-    return (time.perf_counter() - start) / _PACE_SECONDS
+    with _one_thread():
+        start = time.perf_counter()
+        for _ in range(3):
+            matrix @ matrix
+        return (time.perf_counter() - start) / _PACE_SECONDS
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """A context in which products use one thread: the bits do not depend on the cores.
+
+    A step is too small to be shared: beside two busy processes on two cores, 400 steps took 80 s
+    with two threads and 19 s with one.
+    """
+    import scipy.sparse.linalg  # noqa: F401  brings a BLAS of its own, for the whitening
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def how_to_use(folder: FitFolder) -> str:

@@ -99,6 +99,7 @@ def tracklets_of(source: Source, *, most: int = 20_000) -> Boxes:
     Raises:
         InputError: the sequence has no detections, or nothing can be linked.
     """
+    from tools.fit.observe import linked
     from tracker import Tracker
     from tracker.io.mot import read_boxes
 
@@ -110,19 +111,16 @@ def tracklets_of(source: Source, *, most: int = 20_000) -> Boxes:
     table = read_boxes(path)
     last = min(source.info.length or table.last_frame, table.last_frame)
     tracker = Tracker("sort", frame_rate=source.info.frame_rate or 30.0)
-    linked = []
+    found = []
     for frame in range(1, last + 1):
-        detections = table.detections(frame)
-        tracks = tracker.update(detections)
-        seen = tracks.detection_index >= 0
-        rows = tracks.detection_index[seen]
-        linked.append((np.full(len(rows), frame), detections.boxes[rows], tracks.ids[seen]))
-    if not any(len(ids) for _, _, ids in linked):
+        boxes, ids = linked(tracker, table.detections(frame))
+        found.append((np.full(len(ids), frame), boxes, ids))
+    if not any(len(ids) for _, _, ids in found):
         raise InputError(f"{path}: no detections in it that motion alone can link")
-    frames, boxes, ids = (np.concatenate(column) for column in zip(*linked, strict=True))
-    found = _inside(Boxes(frames, boxes, ids), source)
-    every = -(-len(found) // max(most, 1))
-    return found.select(found.frames % every == 0) if every > 1 else found
+    frames, boxes, ids = (np.concatenate(column) for column in zip(*found, strict=True))
+    kept = _inside(Boxes(frames, boxes, ids), source)
+    every = -(-len(kept) // max(most, 1))
+    return kept.select(kept.frames % every == 0) if every > 1 else kept
 
 
 def _inside(boxes: Boxes, source: Source) -> Boxes:

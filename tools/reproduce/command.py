@@ -24,6 +24,8 @@ EXPERIMENTS = {
     "table-5.1": "tools.reproduce.flat_motion",
     "table-5.2": "tools.reproduce.flat_digits",
     "flatness-high-d": "tools.reproduce.flat_crops",
+    "recognition": "tools.reproduce.recognition",
+    "default-encoder": "tools.reproduce.default_encoder",
 }
 _PACKAGES = ("trackvae", "torch", "numpy", "scipy", "lightning-fabric")
 _WIDTH = 160  # of the table where no terminal says its own
@@ -39,7 +41,8 @@ class Reproduce:
     """
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
-    """table-3.1, table-3.2, figures-3.6-3.11, table-5.1, table-5.2, flatness-high-d."""
+    """table-3.1, table-3.2, figures-3.6-3.11, table-5.1, table-5.2, flatness-high-d,
+    recognition, default-encoder."""
     quick: bool = False
     """Minutes instead of hours, to see that it works; under runs/quick unless --out is given."""
     seeds: Annotated[int | None, open_flag("INT")] = None
