@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from trackvae.arrays import FloatArray
+from trackvae.arrays import FloatArray, IntArray
 from trackvae.errors import InputError
 from trackvae.files import atomic_path, write_errors
 
@@ -124,7 +124,8 @@ class AppearanceModel:
 
         The whitening is kept in half precision: it is what makes the file large, and the embeddings
         turn by less than 1e-5 (1 - cosine). Of features in a unit so large or so small that half
-        precision does not hold it, it is kept in single.
+        precision does not hold it, it is kept in single. Rows of features that never varied
+        (colours that did not occur: half of them) are left out.
 
         Raises:
             InputError: it cannot be written.
@@ -132,9 +133,11 @@ class AppearanceModel:
         from safetensors import SafetensorError
         from safetensors.numpy import save_file
 
+        rows = np.flatnonzero(self.matrix.any(axis=1))
         arrays: dict[str, Any] = {
             "mean": self.mean.astype(np.float32),
-            "matrix": _halved(self.matrix),
+            "matrix": _halved(self.matrix[rows]),
+            "rows": rows.astype(np.int32),
         }
         for number, (weight, bias) in enumerate(self.layers):
             arrays[f"layers.{number}.weight"] = np.ascontiguousarray(weight, np.float32)
@@ -201,6 +204,7 @@ def read_appearance_model(path: str | Path) -> AppearanceModel:
         raise InputError(f"{path}: no appearance model of trackvae fit")
     try:
         said = json.loads(note[_ENTRY])
+        rows = arrays.pop("rows")
         arrays = {name: np.asarray(value, np.float32) for name, value in arrays.items()}
         layers = tuple(
             (arrays[f"layers.{number}.weight"], arrays[f"layers.{number}.bias"])
@@ -209,7 +213,7 @@ def read_appearance_model(path: str | Path) -> AppearanceModel:
         return AppearanceModel(
             str(said["features"]),
             arrays["mean"],
-            arrays["matrix"],
+            _spread(arrays["matrix"], rows, arrays["mean"].size),
             layers,
             str(said["activation"]),
             dict(said["card"]),
@@ -218,6 +222,20 @@ def read_appearance_model(path: str | Path) -> AppearanceModel:
         raise InputError(f"{path}: {error}") from error
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise InputError(f"{path}: damaged ({type(error).__name__}: {error})") from error
+
+
+def _spread(matrix: FloatArray, rows: IntArray, count: int) -> FloatArray:
+    """The matrix with the rows of zeros that its file leaves out, ``(count, D)``.
+
+    Raises:
+        InputError: rows that are not the matrix's.
+    """
+    fits = matrix.ndim == 2 and rows.shape == matrix.shape[:1] and (np.diff(rows) > 0).all()
+    if not fits or rows.min(initial=0) < 0 or rows.max(initial=-1) >= count:
+        raise InputError("the arrays of the appearance model do not fit each other")
+    full = np.zeros((count, matrix.shape[1]), np.float32)
+    full[rows] = matrix
+    return full
 
 
 def encoder_file(encoder: str | Path) -> Path:

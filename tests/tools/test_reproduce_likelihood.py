@@ -55,7 +55,9 @@ def test_every_method_has_the_same_time_and_the_same_encoder_and_decoder(tmp_pat
     shapes = []
     for key, method in likelihood._ALL.items():
         plan = likelihood._plan(context(tmp_path), key, data, images, seed=0)
-        assert plan.steps * method.cost / 1_000 == pytest.approx(images.seconds, abs=method.cost)
+        assert plan.steps * method.cost / 1_000 == pytest.approx(
+            method.share * images.seconds, abs=method.cost
+        )
         model = build(ModelConfig.from_dict(plan.model))
         networks = torch.nn.ModuleList([model.encoder, model.decoder])
         shapes.append([tuple(parameter.shape) for parameter in networks.parameters()])

@@ -1,4 +1,4 @@
-"""``recognition`` and ``default-encoder`` on a made scene: what is fitted, left out, and shipped."""
+"""``recognition`` and ``default-encoder`` on a made scene: what is fitted, what is shipped."""
 
 from __future__ import annotations
 

@@ -253,6 +253,8 @@ def test_a_damaged_note_is_one_line_with_the_file(tmp_path: Path, note: Any, mes
         {"mean": np.zeros((12, 1))},
         {"mean": np.float32(0)},
         {"matrix": np.zeros((11, 8))},
+        {"rows": np.arange(11, dtype=np.int32)},
+        {"rows": np.arange(12, dtype=np.int32)[::-1].copy()},
         {"matrix": np.zeros(12)},
         {"matrix": np.float32(0)},
         {"layers_0_weight": np.zeros((7, 7))},

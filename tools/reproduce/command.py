@@ -20,9 +20,11 @@ from trackvae.settings import did_you_mean
 EXPERIMENTS = {
     "table-3.1": "tools.reproduce.pendulum",
     "table-3.2": "tools.reproduce.likelihood",
+    "table-3.2-others": "tools.reproduce.likelihood_others",
     "figures-3.6-3.11": "tools.reproduce.interpolation",
     "table-5.1": "tools.reproduce.flat_motion",
     "table-5.2": "tools.reproduce.flat_digits",
+    "table-5.3": "tools.reproduce.tracking",
     "flatness-high-d": "tools.reproduce.flat_crops",
     "recognition": "tools.reproduce.recognition",
     "default-encoder": "tools.reproduce.default_encoder",
@@ -41,14 +43,14 @@ class Reproduce:
     """
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
-    """table-3.1, table-3.2, figures-3.6-3.11, table-5.1, table-5.2, flatness-high-d,
-    recognition, default-encoder."""
+    """table-3.1, table-3.2, table-3.2-others, figures-3.6-3.11, table-5.1, table-5.2, table-5.3,
+    flatness-high-d, recognition, default-encoder."""
     quick: bool = False
     """Minutes instead of hours, to see that it works; under runs/quick unless --out is given."""
     seeds: Annotated[int | None, open_flag("INT")] = None
     """How many; each experiment has its own default."""
     data: Path = field(default_factory=data_root)
-    """Folder that holds mnist, omniglot, mocap, mot; without it made stand-ins are used."""
+    """Folder that holds mnist, omniglot, mocap, mot, mot17; without it made stand-ins are used."""
     out: Annotated[Path | None, open_flag("DIR")] = None
     """Folder for results/ and docs/figures/; here by default."""
     work: Path = Path("runs/reproduce")

@@ -66,7 +66,7 @@ def recipe() -> LearnOptions:
     """More dimensions and a stronger ridge than for the video that it is fitted to."""
     from tools.fit.learning import LearnOptions
 
-    return LearnOptions(whitened=256, ridge=3.0)
+    return LearnOptions(whitened=512, ridge=2.0)
 
 
 def _fit(opened: Opened, sequences: list[str], options: LearnOptions) -> AppearanceModel:

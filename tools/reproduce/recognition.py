@@ -40,7 +40,8 @@ class Method:
         fitted: as :class:`tools.reid_eval.descriptors.Encoder` has it, or None.
         changes: of :class:`tools.fit.learning.LearnOptions`.
         others: also fitted to the other sequences.
-        seeded: differs from seed to seed.
+        seeded: differs from seed to seed; where it is fitted to others one seed is enough to say
+            that it does not suit them.
     """
 
     label: str
@@ -209,7 +210,8 @@ def _rows(
     context: Context, opened: Opened, name: str, method: Method, where: str
 ) -> list[dict[str, Any]]:
     """Rank-1 and mAP; of a VAE also how flat its decoder is."""
-    seeds = context.seeds if method.seeded else context.seeds[:1]
+    several = method.seeded and where == "own"
+    seeds = context.seeds if several else context.seeds[:1]
     found = [_part(context, opened, name, method, where, seed) for seed in seeds]
     fitted = {} if method.fitted is None else {"fitted": where}
     metrics = {"rank1": "rank-1", "mAP": "mAP", "mINP": "mINP"}
