@@ -34,9 +34,8 @@ def bars(path: Path, rows: Sequence[Mapping[str, Any]], sequences: Sequence[str]
             score, first = found[method, f"mAP {name}"], found[method, f"rank-1 {name}"]
             axis.barh(place, score, color=colour, height=0.7)
             axis.plot(first, place, "o", color="black", markersize=4)
-            axis.text(
-                1, place, f"{score:.1f} / {first:.1f}", va="center", fontsize=7, color="white"
-            )
+            shown = f"{score:.1f} / {first:.1f}"
+            axis.text(1, place, shown, va="center", fontsize=7)
         axis.set_title(name, fontsize=10)
         axis.set_xlim(0, 100)
         axis.set_xlabel("mAP (bar), rank-1 (dot)")
