@@ -208,7 +208,8 @@ def test_numbers_that_numpy_has_not(tmp_path: Path) -> None:
     path = tmp_path / "bfloat16"
     save_tensors({"a": torch.zeros(2, dtype=torch.bfloat16)}, path)
     assert not is_appearance_model(path)
-    refused(path, "not a readable safetensors file .*bfloat16")
+    # some versions of safetensors read them for numpy all the same; it is no model of ours then
+    refused(path, "not a readable safetensors file .*bfloat16|no appearance model of trackvae fit")
 
 
 def tampered(path: Path, note: Any = None, **arrays: Any) -> Path:
