@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from reid.crops import check_image, checked_boxes
 from reid.descriptors import by_name
 from trackvae.appearance import AppearanceModel
 from trackvae.arrays import FloatArray, Image
@@ -41,12 +42,17 @@ class AppearanceEncoder:
 
     def encode(self, image: Image, boxes: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Mean and variance for boxes (N, 4) of an image, ``(N, dim)`` float32 both."""
-        return self._model.posterior(self._descriptor(image, boxes))
+        check_image(image)
+        return self._model.posterior(self._descriptor(image, checked_boxes(boxes)))
 
     def encode_crops(self, crops: Image) -> tuple[FloatArray, FloatArray]:
         """The same for crops ``(N, 3, H, W)`` uint8, one below the other in one image."""
+        if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1] != 3:
+            raise InputError(
+                f"crops are {crops.dtype} of shape {crops.shape}, expected uint8 (N, 3, H, W)"
+            )
         count, _, height, width = crops.shape
         sheet = np.ascontiguousarray(crops.transpose(0, 2, 3, 1)).reshape(-1, width, 3)
         top = height * np.arange(count, dtype=np.float64)
         boxes = np.stack([0 * top, top, 0 * top + width, top + height], axis=1)
-        return self.encode(sheet, boxes)
+        return self._model.posterior(self._descriptor(sheet, boxes))

@@ -83,8 +83,8 @@ def check_image(image: Any) -> None:
         )
 
 
-def whole_pixels(boxes: FloatArray, width: int, height: int) -> IntArray:
-    """Boxes ``(N, 4)`` xyxy widened to whole pixels inside the image, at least one of them.
+def checked_boxes(boxes: FloatArray) -> FloatArray:
+    """Boxes as float64 ``(N, 4)``; nothing is no boxes.
 
     Raises:
         InputError: another shape, or coordinates that are not finite.
@@ -97,6 +97,16 @@ def whole_pixels(boxes: FloatArray, width: int, height: int) -> IntArray:
     if not np.isfinite(boxes).all():
         row = int(np.argmin(np.isfinite(boxes).all(axis=1)))
         raise InputError(f"box {row} is {boxes[row].tolist()}, expected finite coordinates")
+    return boxes
+
+
+def whole_pixels(boxes: FloatArray, width: int, height: int) -> IntArray:
+    """Boxes ``(N, 4)`` xyxy widened to whole pixels inside the image, at least one of them.
+
+    Raises:
+        InputError: another shape, or coordinates that are not finite.
+    """
+    boxes = checked_boxes(boxes)
     limits = np.array([width, height])
     low = np.clip(np.floor(boxes[:, :2]), 0, limits - 1)
     high = np.clip(np.ceil(boxes[:, 2:]), low + 1, limits)

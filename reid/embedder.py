@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reid.appearance import AppearanceEncoder
-from reid.crops import check_image, cut
+from reid.crops import cut
 from trackvae.appearance import AppearanceModel, is_appearance_model, read_appearance_model
 from trackvae.arrays import FloatArray, Image, unit_length
 from trackvae.errors import InputError, UsageError
@@ -30,14 +30,36 @@ Crops: TypeAlias = npt.NDArray[np.uint8]
 _DEFAULT_BATCH = 256  # crops a pass: 25 MB of activations at 64 x 64 each; a frame has fewer
 
 
-class Encoder(Protocol):
-    """What computes q(z|x)."""
+class Network(Protocol):
+    """What computes q(z|x) from pixels."""
 
     observation: tuple[int, ...]
     dim: int
 
     def __call__(self, crops: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Crops ``(N, C, H, W)`` in [0, 1] to mean and log-variance, ``(N, D)`` float32."""
+        ...
+
+
+class Encoder(Protocol):
+    """What gives mean and variance of q(z|x), ``(N, D)`` float32 both."""
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        ...
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of its crops."""
+        ...
+
+    def encode(self, image: Image, boxes: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Of boxes ``(N, 4)`` of an image."""
+        ...
+
+    def encode_crops(self, crops: Crops) -> tuple[FloatArray, FloatArray]:
+        """Of crops ``(N, 3, H, W)`` uint8."""
         ...
 
 
@@ -78,40 +100,28 @@ class Embedder:
             UsageError: settings that mean nothing.
         """
         _check_settings(backend, precision, batch, threads)
-        self._batch = batch
-        self._encoder: Encoder
-        self._appearance: AppearanceEncoder | None = None
         fitted = _appearance_model(model)
         self._normalise = fitted is not None if normalise is None else normalise
-        if fitted is not None:
-            if backend != "torch" or precision != "float32":
-                raise UsageError(
-                    "an encoder of trackvae fit has one form; leave out backend and precision"
-                )
-            self._appearance = AppearanceEncoder(fitted)
-            return
-        exported = isinstance(model, (str, Path)) and Path(model).suffix.lower() == ".onnx"
-        if (exported or backend == "onnx") and precision != "float32":
-            raise UsageError("ONNX Runtime computes in float32; leave out precision")
-        if exported:
-            from reid.onnx_backend import OnnxEncoder
-
-            self._encoder = OnnxEncoder(cast("str | Path", model), threads)
+        self._encoder: Encoder
+        if fitted is None:
+            network = _network(cast(Any, model), backend, precision, threads)
+            self._encoder = _NetworkEncoder(network, batch)
+        elif (backend, precision) != ("torch", "float32"):
+            raise UsageError(
+                "an encoder of trackvae fit has one form; leave out backend and precision"
+            )
         else:
-            self._encoder = _from_model(cast(Any, model), backend, precision, threads)
+            self._encoder = AppearanceEncoder(fitted)
 
     @property
     def dim(self) -> int:
         """Length of an embedding."""
-        return (self._appearance or self._encoder).dim
+        return self._encoder.dim
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the crops that it takes."""
-        if self._appearance is not None:
-            return self._appearance.size
-        _, height, width = self._encoder.observation
-        return height, width
+        return self._encoder.size
 
     def __call__(self, image: Image, boxes: FloatArray) -> FloatArray:
         """Embed the boxes of one frame.
@@ -140,10 +150,7 @@ class Embedder:
         The variance says how far a crop can be relied on: it grows where the crop tells little.
         Neither is scaled to unit length.
         """
-        if self._appearance is not None:
-            check_image(image)
-            return self._appearance.encode(image, np.asarray(boxes, np.float64).reshape(-1, 4))
-        return self.encode_crops(cut(image, boxes, self.size))
+        return self._encoder.encode(image, boxes)
 
     def encode_crops(self, crops: Crops) -> tuple[FloatArray, FloatArray]:
         """As :meth:`encode`, for crops that are cut out already.
@@ -154,25 +161,38 @@ class Embedder:
         Raises:
             InputError: crops of another type or size.
         """
-        if self._appearance is not None:
-            if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1] != 3:
-                raise InputError(
-                    f"crops are {crops.dtype} of shape {crops.shape}, expected uint8 (N, 3, H, W)"
-                )
-            return self._appearance.encode_crops(crops)
+        return self._encoder.encode_crops(crops)
+
+
+class _NetworkEncoder:
+    """A network of pixels, and the crops that it looks at."""
+
+    def __init__(self, network: Network, batch: int) -> None:
+        self._network, self._batch = network, batch
+        self.dim = network.dim
+
+    @property
+    def size(self) -> tuple[int, int]:
+        _, height, width = self._network.observation
+        return height, width
+
+    def encode(self, image: Image, boxes: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return self.encode_crops(cut(image, boxes, self.size))
+
+    def encode_crops(self, crops: Crops) -> tuple[FloatArray, FloatArray]:
         crops = self._observed(crops)
         means = [np.zeros((0, self.dim), np.float32)]
         variances = [np.zeros((0, self.dim), np.float32)]
         for first in range(0, len(crops), self._batch):
             some = crops[first : first + self._batch]
-            mean, log_var = self._encoder(some.astype(np.float32) / np.float32(255))
+            mean, log_var = self._network(some.astype(np.float32) / np.float32(255))
             means.append(mean)
             variances.append(np.exp(log_var))
         return np.concatenate(means), np.concatenate(variances)
 
     def _observed(self, crops: Crops) -> Crops:
         """Crops with as many channels as the encoder looks at."""
-        channels, height, width = self._encoder.observation
+        channels, height, width = self._network.observation
         taken = {(channels, height, width), (3, height, width)}
         if crops.dtype != np.uint8 or crops.shape[1:] not in taken:
             raise InputError(
@@ -234,13 +254,20 @@ def _check_settings(backend: str, precision: str, batch: int, threads: int) -> N
         raise UsageError(f"batch is {batch}, threads {threads}; expected 1 or more")
 
 
-def _from_model(
+def _network(
     model: str | Path | tuple[VAE, ModelConfig],
     backend: Backend,
     precision: Precision,
     threads: int,
-) -> Encoder:
-    """The encoder of weights, or of a model in memory."""
+) -> Network:
+    """The encoder's network of weights, of an exported file, or of a model in memory."""
+    exported = isinstance(model, (str, Path)) and Path(model).suffix.lower() == ".onnx"
+    if (exported or backend == "onnx") and precision != "float32":
+        raise UsageError("ONNX Runtime computes in float32; leave out precision")
+    if exported:
+        from reid.onnx_backend import OnnxEncoder
+
+        return OnnxEncoder(cast("str | Path", model), threads)
     where = f"{model}: " if isinstance(model, (str, Path)) else ""
     try:
         from trackvae.storage import load

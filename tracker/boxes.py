@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from trackvae.arrays import FloatArray
+from trackvae.arrays import BoolArray, FloatArray
 
 # From this many pairs on it pays to look for the overlapping ones first: 10 x 10 boxes 31 us
 # against 22 dense, 30 x 30 36 against 49, 300 x 300 0.15 ms against 2.1
@@ -39,6 +39,12 @@ def areas(xyxy: FloatArray) -> FloatArray:
 def clip(xyxy: FloatArray, width: float, height: float) -> FloatArray:
     """Boxes cut at the border of a ``width`` by ``height`` image: ``(N, 4)`` to ``(N, 4)``."""
     return np.clip(xyxy, 0.0, np.array([width, height, width, height], dtype=np.float64))
+
+
+def reaches_into(xyxy: FloatArray, width: float, height: float) -> BoolArray:
+    """Which boxes have a part in a ``width`` by ``height`` image: ``(N, 4)`` to ``(N,)``."""
+    size = np.minimum(xyxy[:, 2:], (width, height)) - np.maximum(xyxy[:, :2], 0)
+    return np.asarray((size > 0).all(axis=1))
 
 
 def iou(a: FloatArray, b: FloatArray) -> FloatArray:

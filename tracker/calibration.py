@@ -357,8 +357,8 @@ class Calibrator:
         if len(seen) == 0:
             return
         tracklets = np.full(len(seen), -1)
-        matched = tracks.detection_index >= 0
-        tracklets[tracks.detection_index[matched]] = tracks.ids[matched]
+        rows, ids = tracks.matched
+        tracklets[rows] = ids
         self._looks |= embeddings is not None
         if embeddings is None and self._looks:
             return  # a frame without, among others with

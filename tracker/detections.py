@@ -222,6 +222,12 @@ class Tracks:
         """How many tracks are followed."""
         return len(self.ids)
 
+    @property
+    def matched(self) -> tuple[IntArray, IntArray]:
+        """Rows ``(M,)`` of this frame's detections that tracks were matched with, and their ids."""
+        seen = self.detection_index >= 0
+        return self.detection_index[seen], self.ids[seen]
+
     def __getitem__(self, rows: IntArray | BoolArray | slice) -> Tracks:
         """The tracks of the chosen rows, in that order."""
         return Tracks(

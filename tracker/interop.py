@@ -54,7 +54,7 @@ def with_ids(value: Any, tracks: Tracks) -> Any:
     """
     if not _is_supervision(value):
         return tracks
-    matched = tracks.detection_index >= 0
-    kept = value[tracks.detection_index[matched]]
-    kept.tracker_id = tracks.ids[matched]
+    rows, ids = tracks.matched
+    kept = value[rows]
+    kept.tracker_id = ids
     return kept

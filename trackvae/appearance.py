@@ -19,7 +19,7 @@ import numpy as np
 
 from trackvae.arrays import FloatArray, IntArray
 from trackvae.errors import InputError
-from trackvae.files import atomic_path, write_errors
+from trackvae.tensors import read_arrays, write_arrays
 
 ENCODER = "encoder.safetensors"  # in the folder of a run of ``trackvae fit``
 _ENTRY = "trackvae-appearance"  # of the file's metadata
@@ -130,9 +130,6 @@ class AppearanceModel:
         Raises:
             InputError: it cannot be written.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import save_file
-
         rows = np.flatnonzero(self.matrix.any(axis=1))
         arrays: dict[str, Any] = {
             "mean": self.mean.astype(np.float32),
@@ -148,11 +145,7 @@ class AppearanceModel:
             "layers": len(self.layers),
             "card": dict(self.card),
         }
-        with atomic_path(path) as temporary, write_errors(path):
-            try:
-                save_file(arrays, temporary, metadata={_ENTRY: json.dumps(note)})
-            except SafetensorError as error:  # what a full disk gives
-                raise OSError(str(error)) from error
+        write_arrays(path, arrays, {_ENTRY: json.dumps(note)})
 
 
 def _halved(matrix: FloatArray) -> FloatArray:
@@ -190,16 +183,9 @@ def read_appearance_model(path: str | Path) -> AppearanceModel:
     Raises:
         InputError: the file is missing, damaged, or holds something else.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(Path(path), framework="np") as file:
-            note = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such encoder") from error
-    except (OSError, SafetensorError, TypeError) as error:  # TypeError: numbers numpy has not
-        raise InputError(f"{path}: not a readable safetensors file ({error})") from error
+    if not Path(path).exists():
+        raise InputError(f"{path}: no such encoder")
+    arrays, note = read_arrays(path, "file")
     if _ENTRY not in note:
         raise InputError(f"{path}: no appearance model of trackvae fit")
     try:

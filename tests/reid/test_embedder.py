@@ -84,7 +84,7 @@ def test_the_batch_does_not_matter(weights, batch):
 
 def test_one_pass_a_frame(weights, monkeypatch):
     embedder, passes = Embedder(weights), []
-    kind = type(embedder._encoder)
+    kind = type(embedder._encoder._network)
     once = kind.__call__
     monkeypatch.setattr(kind, "__call__", lambda e, x: passes.append(len(x)) or once(e, x))
     embedder(IMAGE, BOXES)

@@ -248,7 +248,12 @@ def test_ctrl_c_is_told_in_one_line(streets, tmp_path, monkeypatch, capsys):
 
     out = tmp_path / "run"
     monkeypatch.setattr(fit_run, "_note", pressed)
-    code, error = said(capsys, streets, out)
+    # a shell that starts the tests in the background has them ignore Ctrl-C
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        code, error = said(capsys, streets, out)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert code == 130
     assert error == f"\ninterrupted; the same command goes on from here ({out})\n"
     left = {"fit.json", "observed-1.npz", "observed-2.npz", "state.safetensors"}

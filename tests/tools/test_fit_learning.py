@@ -174,3 +174,11 @@ class TestEmbedder:
         with pytest.raises(InputError, match="newer trackvae: no descriptor 'smell'"):
             Embedder(tmp_path / "strange.safetensors")
         assert read_appearance_model(tmp_path / "strange.safetensors").features == "smell"
+
+    @pytest.mark.parametrize(
+        ("boxes", "said"),
+        [(np.zeros((4, 5)), r"expected \(N, 4\)"), (np.full((1, 4), np.nan), "finite coordinates")],
+    )
+    def test_boxes_that_are_none(self, model, frame, boxes, said):
+        with pytest.raises(InputError, match=said):
+            Embedder(model)(frame, boxes)

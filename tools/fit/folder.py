@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from tools.account import Account, read_account
 from tools.fit.learning import STATE
-from tools.train.folder import read_account
 from trackvae.errors import InputError, UsageError
-from trackvae.files import write_errors, write_text
+from trackvae.files import write_errors
 
 FIT_FILE = "fit.json"
 _COMMAND = "fit"
 Videos: TypeAlias = Sequence[Mapping[str, Any]]
 
 
-class FitFolder:
+class FitFolder(Account):
     """``DIR`` of ``trackvae fit``."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._content: dict[str, Any] = {}
+    file = FIT_FILE
 
     @property
     def encoder(self) -> Path:
@@ -43,10 +40,6 @@ class FitFolder:
     def observed(self, number: int) -> Path:
         """The crops of a video, from 1."""
         return self.path / f"observed-{number}.npz"
-
-    def note(self, name: str) -> Any:
-        """An entry of the run's file, or None."""
-        return self._content.get(name)
 
     def begin(self, settings: Mapping[str, Any], videos: Videos) -> bool:
         """Take the folder, or go on with the run in it.
@@ -101,19 +94,8 @@ class FitFolder:
             pairs += [(f"video {number}'s {name}", there.get(name), here[name]) for name in here]
         for name in {**settings, **before["settings"]}:
             pairs.append((name, before["settings"].get(name), settings.get(name)))
-        for name, was, now in pairs:
-            if was != now:
-                raise UsageError(
-                    f"{self.path}: holds another run ({name} is {was}, here {now}); choose another "
-                    "--out, or give the same arguments to go on with it"
-                )
-
-    def write(self, **entries: Any) -> None:
-        """Add entries to the run's file.
-
-        Raises:
-            InputError: it cannot be written.
-        """
-        self._content |= entries
-        text = json.dumps(self._content, indent=1, allow_nan=False) + "\n"
-        write_text(self.path / FIT_FILE, text)
+        self.refuse_other(
+            pairs,
+            UsageError,
+            "choose another --out, or give the same arguments to go on with it",
+        )

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tools.fit.learning import Observed
 from trackvae.archives import read_archive
-from trackvae.arrays import BoolArray, FloatArray, IntArray
+from trackvae.arrays import FloatArray, IntArray
 from trackvae.errors import InputError, UsageError
 from trackvae.files import atomic_path, write_errors
 
@@ -56,9 +56,8 @@ def linked(
     Returns:
         (N, 4) boxes and (N,) tracks.
     """
-    tracks = tracker.update(detections, None, timestamp)
-    seen = tracks.detection_index >= 0
-    return detections.boxes[tracks.detection_index[seen]], tracks.ids[seen]
+    rows, ids = tracker.update(detections, None, timestamp).matched
+    return detections.boxes[rows], ids
 
 
 def observe(
@@ -85,6 +84,7 @@ def observe(
             video breaks off.
     """
     from tracker import Tracker
+    from tracker.boxes import reaches_into
 
     check_source(source)
     shown = source.source.path or source.source.name
@@ -97,7 +97,8 @@ def observe(
             boxes, ids = linked(tracker, detections, frame.timestamp if timed else None)
             detected += len(detections)
             if frame.image is not None and crops.takes(frame.index):
-                some = _inside(boxes, *frame.image.shape[:2])
+                height, width = frame.image.shape[:2]
+                some = reaches_into(boxes, width, height)
                 if some.any():
                     features = descriptor(frame.image, boxes[some]).astype(np.float16)
                     crops.add(_Frame(frame.index, boxes[some], ids[some], features))
@@ -108,13 +109,6 @@ def observe(
     if not crops.count:
         raise InputError(f"{shown}: {detected} detections, and nothing that motion alone can link")
     return crops.observed(source.source.name)
-
-
-def _inside(boxes: FloatArray, height: int, width: int) -> BoolArray:
-    """Those of which something is in the frame."""
-    from tracker.boxes import areas, clip
-
-    return np.asarray(areas(clip(boxes, width, height)) > 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
@@ -11,8 +11,15 @@ import numpy as np
 
 from reid.descriptors import BY_HAND, Descriptor, by_name
 from reid.projections import fit_pca, fit_whitening
-from tools.fit.learning import Observed, one_after_another
-from trackvae.appearance import AppearanceModel, encoder_file
+from tools.fit.learning import (
+    Learned,
+    LearnOptions,
+    Observed,
+    join,
+    learn,
+    one_after_another,
+)
+from trackvae.appearance import encoder_file
 from trackvae.arrays import FloatArray, IntArray, unit_length
 from trackvae.errors import InputError, UsageError
 from trackvae.settings import did_you_mean
@@ -45,13 +52,14 @@ class Fitted(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Learned:
+class LearnedMap:
     """The directions of q(z|x)'s means."""
 
-    model: AppearanceModel
+    learned: Learned
 
     def apply(self, features: FloatArray) -> FloatArray:
-        return unit_length(self.model.posterior(features)[0])
+        """(N, F) to (N, D_z) float32 of unit length."""
+        return unit_length(self.learned.encoder.posterior(features)[0])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,13 +70,13 @@ class Encoder:
         name: as it was asked for.
         descriptor: of boxes.
         fitted: None where nothing is fitted.
-        seed: of what is learned by chance.
+        options: of ``joined`` and ``learned``.
     """
 
     name: str
     descriptor: Descriptor
     fitted: Fit | None = None
-    seed: int = 0
+    options: LearnOptions = field(default_factory=LearnOptions)
 
     def fit(self, observed: Sequence[Observed]) -> Fitted:
         """What is learned from the crops of videos, as motion has linked them.
@@ -80,13 +88,10 @@ class Encoder:
         Raises:
             InputError: too few or too uniform to learn from.
         """
-        if self.fitted in ("joined", "learned"):
-            from tools.fit.learning import LearnOptions, join, learn
-
-            options = LearnOptions(seed=self.seed)
-            if self.fitted == "joined":
-                return join(observed, options).projection
-            return _Learned(learn(observed, options).encoder)
+        if self.fitted == "joined":
+            return join(observed, self.options).projection
+        if self.fitted == "learned":
+            return LearnedMap(learn(observed, self.options))
         features = np.concatenate([one.features for one in observed])
         if self.fitted == "pca":
             return fit_pca(features)
@@ -155,15 +160,14 @@ def open_encoder(name: str, seed: int = 0) -> Encoder | GivenFeatures:
     kind, colon, rest = _SHORT.get(name, name).partition(":")
     if colon and kind == "features":
         return _given(name, rest)
+    options = LearnOptions(seed=seed)
     if name == LEARNED:
-        from tools.fit.learning import LearnOptions
-
-        return Encoder(name, by_name(LearnOptions.features), "learned", seed)
+        return Encoder(name, by_name(options.features), "learned", options)
     if colon and kind in _FITTED:
         inner = open_encoder(rest)
         if isinstance(inner, GivenFeatures) or inner.fitted:
             raise UsageError(f"encoder {name!r}: nothing can be fitted behind {rest}")
-        return Encoder(name, inner.descriptor, _FITTED[kind], seed)
+        return Encoder(name, inner.descriptor, _FITTED[kind], options)
     if colon and kind == "backbone":
         from reid.backbones import Backbone
 

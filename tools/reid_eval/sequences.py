@@ -125,10 +125,10 @@ def tracklets_of(source: Source, *, most: int = 20_000) -> Boxes:
 
 def _inside(boxes: Boxes, source: Source) -> Boxes:
     """Those of which something is in the frame."""
+    from tracker.boxes import reaches_into
+
     width, height = source.info.width or np.inf, source.info.height or np.inf
-    low, high = boxes.boxes[:, :2], boxes.boxes[:, 2:]
-    size = np.minimum(high, (width, height)) - np.maximum(low, 0)
-    return boxes.select(np.asarray((size > 0).all(axis=1)))
+    return boxes.select(reaches_into(boxes.boxes, width, height))
 
 
 def describe(source: Source, descriptor: Descriptor, groups: Sequence[Boxes]) -> list[FloatArray]:

@@ -19,6 +19,8 @@ from typing import Any, Protocol
 from trackvae.errors import InputError
 from trackvae.files import write_text
 
+_MADE, _MADE_QUICK = 240, 60  # frames of a made sequence
+
 
 @dataclass(frozen=True)
 class Context:
@@ -135,6 +137,18 @@ def row(
         "note": note,
         **more,
     }
+
+
+def made_sequence(context: Context) -> Path:
+    """A scene of drawn figures with frames, detections and ground truth, where none is held."""
+    from tracker.synthetic import Scene, SceneConfig
+
+    folder = context.work / "made"
+    if not (folder / "gt" / "gt.txt").is_file():
+        frames = _MADE_QUICK if context.quick else _MADE
+        scene = Scene(SceneConfig(width=320, height=180, frames=frames, figures=5, density=1.0))
+        scene.write(folder, images="png")
+    return folder
 
 
 def data_root() -> Path:

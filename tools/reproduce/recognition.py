@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tools.reproduce.experiment import Context, Outcome, row
+from tools.reproduce.experiment import Context, Outcome, made_sequence, row
 from trackvae.arrays import FloatArray
 
 if TYPE_CHECKING:
+    from reid.metrics import RetrievalScores
     from tools.fit.learning import LearnOptions, Observed
+    from tools.reid_eval.descriptors import Fit
     from tools.reid_eval.sequences import Boxes
 
 TITLE = "Recognition within a video, without labels: rank-1 and mAP of every descriptor"
@@ -25,7 +27,7 @@ SEEDS = 3  # of what is learned by chance
 
 _SCORED = ("MOT16-09", "PETS09-S2L1", "TUD-Stadtmitte")
 ALSO_LEARNED_FROM = ("TUD-Campus",)  # too short for a gap of 60 frames
-_QUICK_FRAMES, _QUICK_GAP, _QUICK_STEPS = 60, 20, 30
+_QUICK_GAP, _QUICK_STEPS = 20, 30
 _GAP = 60
 _POINTS = 100  # at which the decoder's metric is looked at
 
@@ -46,7 +48,7 @@ class Method:
 
     label: str
     features: str
-    fitted: str | None = None
+    fitted: Fit | None = None
     changes: Mapping[str, Any] | None = None
     others: bool = False
     seeded: bool = False
@@ -85,6 +87,13 @@ class _Sequence:
         found = self.tracklets
         _, samples = self.features[features]
         return Observed(self.name, found.frames, found.boxes, found.ids, samples)
+
+    def scores(self, vectors: FloatArray, gap: int) -> RetrievalScores:
+        """How well vectors of the queries tell them apart, by cosine, ``gap`` frames away."""
+        from reid.metrics import score_retrieval, within_video
+
+        ids, far = self.queries.ids, within_video(self.queries.frames, gap)
+        return score_retrieval(vectors, vectors, ids, ids, far, metric="cosine")
 
 
 def run(context: Context) -> Outcome:
@@ -156,7 +165,7 @@ class Opened:
         from tools.reid_eval.sequences import describe, queries_of, tracklets_of
         from tracker.io.sources import open_frames
 
-        path = self._made() if name == "made" else self._context.data / "mot" / name
+        path = made_sequence(self._context) if name == "made" else self._context.data / "mot" / name
         source = open_frames(path)
         if name not in self._held:
             queries = (
@@ -170,17 +179,6 @@ class Opened:
             found = describe(source, _descriptor(features), [held.queries, held.tracklets])
             held.features[features] = (found[0], found[1])
         return held
-
-    def _made(self) -> Any:
-        """A scene of drawn figures with frames, detections and ground truth."""
-        from tracker.synthetic import Scene, SceneConfig
-
-        folder = self._context.work / "made"
-        if not (folder / "gt" / "gt.txt").is_file():
-            frames = _QUICK_FRAMES if self._context.quick else 4 * _QUICK_FRAMES
-            scene = Scene(SceneConfig(width=320, height=180, frames=frames, figures=5, density=1.0))
-            scene.write(folder, images="png")
-        return folder
 
 
 def _descriptor(features: str) -> Any:
@@ -249,41 +247,23 @@ def _score(
     context: Context, opened: Opened, settings: Mapping[str, Any], method: Method, seed: int
 ) -> dict[str, Any]:
     """Scores of a descriptor, fitted where the settings say."""
-    from reid.metrics import score_retrieval, within_video
+    from tools.reid_eval.descriptors import Encoder, LearnedMap
 
     features = settings["features"]
     sequence = opened.get(settings["sequence"], features)
     vectors, _ = sequence.features[features]
     more: dict[str, float] = {}
     if method.fitted is not None:
-        observed = [opened.get(each, features).observed(features) for each in settings["from"]]
-        vectors, more = _fitted(
-            method, observed, vectors, _options(context, seed, method.changes or {})
+        options = _options(context, seed, method.changes or {})
+        encoder = Encoder(method.label, _descriptor(features), method.fitted, options)
+        fitted = encoder.fit(
+            [opened.get(each, features).observed(features) for each in settings["from"]]
         )
-    ids = sequence.queries.ids
-    comparable = within_video(sequence.queries.frames, settings["gap"])
-    scores = score_retrieval(vectors, vectors, ids, ids, comparable, metric="cosine")
-    return scores.to_dict() | more
-
-
-def _fitted(
-    method: Method, observed: Sequence[Observed], vectors: FloatArray, options: LearnOptions
-) -> tuple[FloatArray, dict[str, float]]:
-    """The features as the fitted map sees them; of a VAE, how flat its decoder is."""
-    from reid.projections import fit_pca, fit_whitening
-    from tools.fit.learning import join, learn, one_after_another
-
-    features = np.concatenate([one.features for one in observed])
-    if method.fitted == "pca":
-        return fit_pca(features).apply(vectors), {}
-    if method.fitted == "whitened":
-        tracklets = one_after_another([one.ids for one in observed])
-        return fit_whitening(features, tracklets).apply(vectors), {}
-    if method.fitted == "joined":
-        return join(observed, options).projection.apply(vectors), {}
-    learned = learn(observed, options)
-    mean, _ = learned.encoder.posterior(vectors)
-    return mean, _flatness(learned.model, mean) | {"beta": learned.made["beta"]}
+        if isinstance(fitted, LearnedMap):
+            mean, _ = fitted.learned.encoder.posterior(vectors)
+            more = _flatness(fitted.learned.model, mean) | {"beta": fitted.learned.made["beta"]}
+        vectors = fitted.apply(vectors)
+    return sequence.scores(vectors, settings["gap"]).to_dict() | more
 
 
 def _flatness(model: Any, mean: FloatArray) -> dict[str, float]:

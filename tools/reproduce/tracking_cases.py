@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from tools.embed import write_arrays
-from tools.reproduce.experiment import Context
+from tools.reproduce.experiment import Context, made_sequence
 from trackvae.archives import read_archive
 from trackvae.arrays import FloatArray, IntArray, unit_length
 from trackvae.errors import InputError
@@ -34,7 +34,7 @@ WANTED = (
     "MOT16-09 YOLOX",
 )
 _JOINING = ("features", "whitened", "ridge", "rounds")  # options that the joining depends on
-_QUICK_FRAMES, _QUICK_STEPS = 60, 30
+_QUICK_STEPS = 30
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def cases(context: Context) -> list[Case]:
     """What is held, what must be detected first at the end; a made scene where nothing is held."""
     root = context.source("mot")
     if root is None or context.quick:
-        made = _made(context)
+        made = made_sequence(context)
         return [Case("made", made, made / "gt" / "gt.txt", made / "det" / "det.txt")]
     video = root / "MOT16-09"  # MOT17-09 is the same video, annotated anew
     other = context.data / "mot17"
@@ -89,18 +89,6 @@ def _is_held(case: Case) -> bool:
     files = case.truth.is_file() and case.detections.is_file() and case.folder.is_dir()
     runs = case.detections.suffix != ".onnx" or importlib.util.find_spec("onnxruntime") is not None
     return files and runs
-
-
-def _made(context: Context) -> Path:
-    """A scene of drawn figures with frames, detections and ground truth."""
-    from tracker.synthetic import Scene, SceneConfig
-
-    folder = context.work / "made"
-    if not (folder / "gt" / "gt.txt").is_file():
-        frames = _QUICK_FRAMES if context.quick else 4 * _QUICK_FRAMES
-        scene = Scene(SceneConfig(width=320, height=180, frames=frames, figures=5, density=1.0))
-        scene.write(folder, images="png")
-    return folder
 
 
 def options(context: Context, seed: int, looks: Looks) -> LearnOptions:
@@ -261,16 +249,15 @@ class Opened:
     def _linked(self) -> tuple[IntArray, IntArray]:
         """Rows of the boxes inside the frame that motion joins to tracks, and the tracks."""
         from tracker import Tracker
-        from tracker.boxes import areas, clip
+        from tracker.boxes import reaches_into
 
         info, table = self._source.info, self._table
-        inside = areas(clip(table.boxes, info.width or 0, info.height or 0)) > 0
+        inside = reaches_into(table.boxes, info.width or np.inf, info.height or np.inf)
         motion = Tracker("sort", frame_rate=info.frame_rate or 30.0)
         ids = np.full(len(table), -1)
         for frame in range(1, table.last_frame + 1):
-            tracks = motion.update(table.detections(frame))
-            seen = tracks.detection_index >= 0
-            ids[table.rows(frame).start + tracks.detection_index[seen]] = tracks.ids[seen]
+            seen, found = motion.update(table.detections(frame)).matched
+            ids[table.rows(frame).start + seen] = found
         rows = np.flatnonzero((ids >= 0) & inside)
         return rows, ids[rows]
 

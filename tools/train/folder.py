@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tools.account import Account, read_account
 from trackvae.errors import InputError
-from trackvae.files import write_text
 
 if TYPE_CHECKING:
     from training.data import DataSet
@@ -22,12 +21,10 @@ _COMMAND = "train"  # the folder of another command holds a run.json too
 _FREE = ("device", "checkpoint_every")
 
 
-class RunFolder:
+class RunFolder(Account):
     """``DIR`` of ``trackvae train``."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._content: dict[str, Any] = {}
+    file = RUN_FILE
 
     @property
     def weights(self) -> Path:
@@ -38,10 +35,6 @@ class RunFolder:
         """A file of one attempt to train: ``log.jsonl``, then ``log-1.jsonl``."""
         path = self.path / name
         return path.with_stem(f"{path.stem}-{attempt}") if attempt else path
-
-    def note(self, name: str) -> Any:
-        """An entry of the run's file, or None."""
-        return self._content.get(name)
 
     def begin(self, settings: Mapping[str, Any], data: DataSet, *, resume: bool) -> bool:
         """Take the folder, or the run in it.
@@ -83,22 +76,7 @@ class RunFolder:
             if name not in _FREE
         ]
         pairs.append(("the data's digest", before["data"].get("digest"), about["digest"]))
-        for name, there, here in pairs:
-            if there != here:
-                raise InputError(
-                    f"{self.path}: holds another run ({name} is {there}, here {here}); choose "
-                    "another --out"
-                )
-
-    def write(self, **entries: Any) -> None:
-        """Add entries to the run's file.
-
-        Raises:
-            InputError: it cannot be written.
-        """
-        self._content |= entries
-        text = json.dumps(self._content, indent=1, allow_nan=False) + "\n"
-        write_text(self.path / RUN_FILE, text)
+        self.refuse_other(pairs, InputError, "choose another --out")
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -108,33 +86,6 @@ def read_run(folder: Path) -> dict[str, Any]:
         InputError: it is missing, damaged, or of another command.
     """
     return read_account(folder / RUN_FILE, _COMMAND)
-
-
-def read_account(path: Path, command: str) -> dict[str, Any]:
-    """What a command notes of a run that can be gone on with: finished, settings, data.
-
-    Raises:
-        InputError: it is missing, damaged, or of another command.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except ValueError as error:
-        raise InputError(f"{path}: damaged ({error}); delete it, or name another folder") from error
-    wanted = {"finished": bool, "settings": dict, "data": dict}
-    if not isinstance(content, dict) or content.get("command") != command:
-        raise InputError(f"{path}: not of trackvae {command}; name another folder")
-    for name, kind in wanted.items():
-        if not isinstance(content.get(name), kind):
-            raise InputError(
-                f"{path}: damaged ({name} is missing); delete it, or name another folder"
-            )
-    return content
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
 
 
 def _about(data: DataSet) -> dict[str, Any]:
