@@ -154,10 +154,10 @@ def test_refinement_fills_gaps(street, tmp_path):
 def test_the_demo_makes_what_it_says(tmp_path, capsys):
     assert main(["demo", "--out", str(tmp_path), "--frames", "20"]) == 0
     shown = capsys.readouterr().out
-    for name in ("deepsort/street.mp4", "contact-sheet.png"):
+    for name in ("trackvae/street.mp4", "contact-sheet.png"):
         assert str(tmp_path / name) in shown
         assert (tmp_path / name).stat().st_size > 1000
-    assert set(json.loads((tmp_path / "scores.json").read_text())) == {"sort", "deepsort"}
+    assert set(json.loads((tmp_path / "scores.json").read_text())) == {"sort", "deepsort", "trackvae"}
 
 
 # --- bad input: one clear line, the right exit code

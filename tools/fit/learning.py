@@ -125,8 +125,18 @@ class Learned:
     made: dict[str, Any] = field(default_factory=dict)
 
 
-def join(observed: Sequence[Observed], options: LearnOptions) -> Objects:
+def join(
+    observed: Sequence[Observed],
+    options: LearnOptions,
+    *,
+    on_round: Callable[[int], None] | None = None,
+) -> Objects:
     """Tracklets to objects and features to whitened ones, in turn.
+
+    Args:
+        observed: of each video.
+        options: how.
+        on_round: called after each round with how many are done.
 
     Raises:
         InputError: nothing to learn from: no tracklet is long enough.
@@ -139,13 +149,15 @@ def join(observed: Sequence[Observed], options: LearnOptions) -> Objects:
     places = np.cumsum([0, *(len(one.frames) for one in observed)])
     projection = fit_whitening(features, tracklets, options.whitened, ridge=options.ridge)
     ids = tracklets
-    for _ in range(options.rounds):
+    for done in range(1, options.rounds + 1):
         joined = []
         for one, pieces, first in zip(observed, cut, places[:-1], strict=True):
             some = projection.apply(features[first : first + len(one.frames)])
             joined.append(link_tracklets(one.frames, one.boxes, pieces, some))
         ids = one_after_another(joined)
         projection = _whitened(features, ids, options)
+        if on_round is not None:
+            on_round(done)
     return Objects(ids, projection)
 
 

@@ -52,8 +52,8 @@ class Run:
         """Go through the stages; 130 after Ctrl-C."""
         try:
             observed = self._observe_all()
-            with self._timed("join"), _one_thread(), progress("joining tracklets", None, "rounds"):
-                objects = join(observed, self._options)
+            with self._timed("join"), _one_thread():
+                objects = self._join(observed)
             joined = np.unique(objects.ids[objects.ids != NONE])
             _say(f"joined: {len(joined)} objects")
             with self._timed("train"), _one_thread():
@@ -113,6 +113,10 @@ class Run:
             return observe(source, self._descriptor, most=most, on_frame=on_frame)
 
     # --- learning
+
+    def _join(self, observed: Sequence[Observed]) -> Objects:
+        with progress("joining tracklets", self._options.rounds, "rounds") as advance:
+            return join(observed, self._options, on_round=advance)
 
     def _learn(self, observed: Sequence[Observed], objects: Objects) -> Learned:
         """Train, from the last state on where there is one."""

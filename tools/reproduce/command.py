@@ -28,6 +28,7 @@ EXPERIMENTS = {
     "flatness-high-d": "tools.reproduce.flat_crops",
     "recognition": "tools.reproduce.recognition",
     "default-encoder": "tools.reproduce.default_encoder",
+    "own-video": "tools.reproduce.own_video",
 }
 _PACKAGES = ("trackvae", "torch", "numpy", "scipy", "lightning-fabric")
 _WIDTH = 160  # of the table where no terminal says its own
@@ -44,7 +45,7 @@ class Reproduce:
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     """table-3.1, table-3.2, table-3.2-others, figures-3.6-3.11, table-5.1, table-5.2, table-5.3,
-    flatness-high-d, recognition, default-encoder."""
+    flatness-high-d, recognition, default-encoder, own-video."""
     quick: bool = False
     """Minutes instead of hours, to see that it works; under runs/quick unless --out is given."""
     seeds: Annotated[int | None, open_flag("INT")] = None
