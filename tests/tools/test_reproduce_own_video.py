@@ -27,8 +27,9 @@ def test_before_and_after_are_scored_timed_and_drawn(tmp_path, monkeypatch):
     for line in (before, after):
         for name in ("IDF1", "HOTA", "IDs"):
             assert rows[line["method"], f"{name} made"] == [line[name]]
-    picture = tmp_path / "docs" / "figures" / "own-video" / "before-and-after.jpg"
-    assert picture.stat().st_size > 10_000
+    for picture in ("before-and-after.jpg", "identities-made.png"):
+        drawn = tmp_path / "docs" / "figures" / "own-video" / picture
+        assert drawn.stat().st_size > 10_000
 
 
 def test_a_command_that_fails_is_told_with_its_own_words(tmp_path):

@@ -3,7 +3,7 @@
 The very commands of the README, each a process of its own with its seconds: ``fit`` on the video
 with what moves in it as detections, then ``track`` by motion alone, by colours, by the shipped
 encoder and by the fitted one. The video is a made scene, and PETS09-S2L1 where it is held. Nothing
-reads the ground truth but the scores; of the picture only the made scene is shown.
+reads the ground truth but the scores and the lines that show who was followed as whom.
 """
 
 from __future__ import annotations
@@ -85,13 +85,11 @@ def run(context: Context) -> Outcome:
             found = [_track(context, video, method, fit) for fit in chosen]
             rows += _rows(video, method, found, chosen)
             table.append(_line(video, method, found, chosen))
-        if video.name == "made":
-            _draw(context, video, fits[0])
+        _draw(context, video, fits[0])
     config = {
         "detector": "motion",
         "steps": _steps(context),
         "seconds": "of whole processes, as a user waits for them; fit is done once a video",
-        "picture": "of the made scene: SORT above, trackvae with the fitted encoder below",
     }
     return Outcome(rows, config, {"table": table})
 
@@ -192,6 +190,22 @@ def _line(
 
 
 def _draw(context: Context, video: _Video, fit: Mapping[str, Any]) -> None:
+    """Who was followed as whom before and after; of the made scene also the same moments."""
+    from tools.reproduce import identity_figures as figures
+
+    ends = {"before": _BEFORE, "after": _AFTER}
+    folders = {
+        f"{word}: {method.label}": context.work / _track(context, video, method, fit)["folder"]
+        for word, method in ends.items()
+    }
+    tracks = {title: folder / f"{video.source.stem}.txt" for title, folder in folders.items()}
+    figures.timelines(context.figures / f"identities-{video.name}.png", video.truth, tracks)
+    if video.name == "made":
+        films = {title: folder / f"{video.source.stem}.mp4" for title, folder in folders.items()}
+        _draw_moments(context, films)
+
+
+def _draw_moments(context: Context, films: Mapping[str, Path]) -> None:
     """The same moments before and after, one above the other."""
     from tracker.io.annotate import contact_sheet
     from tracker.io.sources import open_frames
@@ -199,11 +213,10 @@ def _draw(context: Context, video: _Video, fit: Mapping[str, Any]) -> None:
     frames = _QUICK_FRAMES if context.quick else _FRAMES
     numbers = [1 + int(share * (frames - 1)) for share in _SHEET_AT]
     pictures, captions = [], []
-    for word, method in (("before", _BEFORE), ("after", _AFTER)):
-        folder = context.work / _track(context, video, method, fit)["folder"]
-        for frame in open_frames(folder / f"{video.source.stem}.mp4"):
+    for title, film in films.items():
+        for frame in open_frames(film):
             if frame.index in numbers and frame.image is not None:
                 pictures.append(frame.image)
-                captions.append(f"{word}: {method.label}, frame {frame.index}")
+                captions.append(f"{title}, frame {frame.index}")
     sheet = context.figures / "before-and-after.jpg"
     contact_sheet(pictures, sheet, captions=captions, columns=len(_SHEET_AT))

@@ -95,7 +95,7 @@ def evaluate(
     for done, pair in enumerate(pairs):
         if progress is not None:
             progress(pair.name, done, len(pairs))
-        sequence = _prepared(pair, benchmark)
+        sequence = prepared(pair, benchmark)
         raw[pair.name] = measure(sequence)
         rows[pair.name] = scores(raw[pair.name], len(sequence.gt_labels), sequence.frames)
         if events:
@@ -107,8 +107,8 @@ def evaluate(
     return Evaluation(rows, scores(combine(raw), identities, frames), tuple(missing), logs)
 
 
-def _prepared(pair: Pair, benchmark: str | None) -> ScoredSequence:
-    """Read and pre-process one sequence."""
+def prepared(pair: Pair, benchmark: str | None = None) -> ScoredSequence:
+    """One sequence read and pre-processed; arguments and errors are those of :func:`evaluate`."""
     gt, results = load(pair.gt), load(pair.results)
     length = _length(pair, gt, results)
     classed = distractor_classes(gt, pair.gt_name, benchmark) is not None

@@ -116,6 +116,18 @@ def events_of(sequence: ScoredSequence) -> Events:
     return wrong.select(np.argsort(wrong.frames, kind="stable"))
 
 
+def matches_of(sequence: ScoredSequence) -> tuple[IntArray, IntArray, IntArray]:
+    """Who was followed by which track: frame, identity and track of every ground-truth box.
+
+    Returns:
+        ``(N,)`` each, frames from 1; the track is :data:`NOBODY` where it was missed.
+    """
+    table = accumulate(sequence).mot_events
+    table = table[table["Type"].isin(["MATCH", "SWITCH", "MISS"])]
+    frames = table.index.get_level_values("FrameId").to_numpy(dtype=np.int64)
+    return frames, _ids(table["OId"]), _ids(table["HId"])
+
+
 def _ids(column: Any) -> IntArray:
     """A pandas column of ids, :data:`NOBODY` where it holds no number."""
     values = column.to_numpy(dtype=np.float64)
