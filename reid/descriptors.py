@@ -190,7 +190,11 @@ class Gradients:
         """Describe the boxes (N, 4) of one image: ``(N, dim)`` float32."""
         if len(boxes) == 0:
             return np.zeros((0, self.dim), np.float32)
-        grey = np.asarray(cut(image, boxes, self._size).mean(axis=1, dtype=np.float32))
+        crops = cut(image, boxes, self._size)
+        grey = crops[:, 0].astype(np.float32)  # a mean over the axis takes five times as long
+        grey += crops[:, 1]
+        grey += crops[:, 2]
+        grey /= 3
         histograms = self._histograms(grey)
         blocks = np.concatenate(
             [histograms[:, i : i - 1 or None, j : j - 1 or None] for i in (0, 1) for j in (0, 1)],
@@ -203,17 +207,26 @@ class Gradients:
         """Weighted counts of directions, ``(N, rows, columns, directions)`` of cells."""
         count, directions = len(grey), self._directions
         dy, dx = np.gradient(grey, axis=(1, 2))
-        place = np.arctan2(dy, dx) / np.pi % 1 * directions - 0.5  # of half a turn
+        turn = np.arctan2(dy, dx) / np.pi
+        turn -= np.floor(turn)  # of half a turn; % takes twenty times as long
+        place = turn * directions - 0.5
         lower = np.floor(place)
-        share, length = place - lower, np.hypot(dy, dx)
+        share, length = place - lower, np.sqrt(dx * dx + dy * dy)
+        # The circle is cut open: direction -1 is counted beside the first, the last + 1 behind it.
+        slots = directions + 2
         rows, columns = (np.arange(side) // self._cell for side in self._size)
         cells = rows[:, None] * self._grid[1] + columns  # (H, W)
         cells = cells + np.arange(count)[:, None, None] * (self._grid[0] * self._grid[1])
-        total = np.zeros(count * self._grid[0] * self._grid[1] * directions)
-        for step, weight in ((0, length * (1 - share)), (1, length * share)):
-            index = cells * directions + (lower.astype(np.int64) + step) % directions
-            total += np.bincount(index.ravel(), weight.ravel(), minlength=len(total))
-        return total.reshape(count, *self._grid, directions)
+        index = (cells * slots + (lower.astype(np.int64) + 1)).ravel()
+        size = count * self._grid[0] * self._grid[1] * slots
+        total = np.zeros(size)
+        total += np.bincount(index, (length * (1 - share)).ravel(), minlength=size)
+        index += 1
+        total += np.bincount(index, (length * share).ravel(), minlength=size)
+        cut_open = total.reshape(count, *self._grid, slots)
+        cut_open[..., directions] += cut_open[..., 0]
+        cut_open[..., 1] += cut_open[..., directions + 1]
+        return np.asarray(cut_open[..., 1:-1])
 
 
 class Concatenated:

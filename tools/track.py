@@ -6,12 +6,13 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import tyro
 
+from tools.finishing import check_relinking, refine, rejoin
 from tools.flags import assignments, check_frame_rate
 from trackvae.errors import InputError, UsageError
 from trackvae.files import write_text
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tracker.detectors import Detector
     from tracker.io.sinks import Sink
     from tracker.pipeline import DetectedSource
+    from tracker.relinking import Witness
 
 _RUN_FILE = "run.json"  # what has been done in an output folder, for --resume
 _COUNTED = ("frames", "detections", "tracks", "boxes", "seconds")
@@ -63,6 +65,9 @@ class Track:
     """Also write DIR/<name>.mp4, the frames with boxes, ids and trails."""
     jsonl: bool = False
     """Also write DIR/<name>.jsonl, one JSON object a frame."""
+    relink: bool = False
+    """Afterwards join the tracks that looks and motion say are one object; every file shows the
+    joined ones. Needs an encoder, or detections with features."""
     interpolate: int = 0
     """Afterwards fill a track's gaps of up to so many frames, in <name>.txt; the video and the
     JSON Lines show the tracks as they were followed."""
@@ -162,6 +167,13 @@ class _Runner:
             found = f"file:{_detections_file(self.command.detections, name, many)}"
         own = {} if detector is not None else settings
         opened = open_source(source, found, frame_rate=self.command.frame_rate, **own)
+        if self.command.relink:
+            check_relinking(
+                opened.source,
+                self.command.encoder,
+                described=_brings_embeddings(opened),
+                video=self.command.video,
+            )
         if not opened.source.has_images:
             config = self._tracker_config()
             if config.needs_pixels:
@@ -181,7 +193,8 @@ class _Runner:
 
     def _embedder(self, opened: DetectedSource) -> Embedder | None:
         """What describes the boxes; None where nothing asks for it, or there are no images."""
-        asked = self._tracker_config().uses_appearance and self.command.encoder != "none"
+        asked = self._tracker_config().uses_appearance or self.command.relink
+        asked = asked and self.command.encoder != "none"
         if not asked or not opened.source.has_images or _brings_embeddings(opened):
             return None
         if self._described_by is None:
@@ -212,7 +225,8 @@ class _Runner:
             return opened, None
         scores = ""
         if config.high_linked is not None:
-            scores = f"; scores are high from {calibration.least_score(config.high_linked):.3g}"
+            least = calibration.least_score(config.high_linked)
+            scores = f"; {_said_of_scores(least, *collected.scores)}"
         print(f"{name}: {calibration}{scores}")
         return opened, calibration
 
@@ -222,6 +236,7 @@ class _Runner:
         from tools.progress import progress
         from tracker import Tracker
         from tracker.pipeline import follow
+        from tracker.relinking import Witness
 
         embedder = self._embedder(opened)
         config = self._tracker_config()
@@ -230,16 +245,29 @@ class _Runner:
         start = time.perf_counter()
         source, calibration = self._calibrated(name, opened, embedder)
         tracker = Tracker(config, embedder=embedder, calibration=calibration, frame_rate=rate)
+        sinks = self._sinks(name, opened)
+        witness, later = None, sinks[1:]
+        if self.command.relink:
+            witness = Witness(source.detector, embedder, keep_tracks=bool(later))
+            source, sinks = replace(source, detector=witness), [sinks[0], witness]
         with progress(name, opened.source.info.length) as advance:
             done = follow(
                 source,
                 tracker,
-                self._sinks(name, opened),
+                sinks,
                 need_images=pixels,
                 on_frame=lambda state: advance(state.frames),
             )
+        if witness is not None:
+            done.tracks = self._rejoin(name, opened, witness, later)
         seconds = time.perf_counter() - start
-        boxes = self._refine(name) or done.boxes
+        boxes = done.boxes
+        if self.command.interpolate or self.command.smooth:
+            boxes = refine(
+                self.command.out / f"{name}.txt",
+                interpolate=self.command.interpolate,
+                smooth=self.command.smooth,
+            )
         self._done[name] = {
             "settings": self._fingerprint(opened),
             "frames": done.frames,
@@ -269,21 +297,16 @@ class _Runner:
             sinks.append(VideoSink(out / f"{name}.mp4", opened.source.info.frame_rate or 30.0))
         return sinks
 
-    def _refine(self, name: str) -> int:
-        """Refine the text file; how many boxes it holds then, 0 where nothing was asked for."""
-        if not self.command.interpolate and not self.command.smooth:
-            return 0
-        from tracker.io.mot import read_boxes, write_boxes
-        from tracker.refine import interpolate_gaps, smooth
-
+    def _rejoin(
+        self, name: str, opened: DetectedSource, witness: Witness, later: Sequence[Sink]
+    ) -> int:
+        """Join tracks that are one object, in every file; how many there are then."""
+        images = opened.source if self.command.video else None
+        per_class = self._tracker_config().per_class
         path = self.command.out / f"{name}.txt"
-        table = read_boxes(path, unique_ids=True)
-        if self.command.interpolate:
-            table = interpolate_gaps(table, max_gap=self.command.interpolate)
-        if self.command.smooth:
-            table = smooth(table)
-        write_boxes(path, table)
-        return len(table)
+        before, after = rejoin(path, witness, later, images, per_class=per_class)
+        print(f"{name}: {before} tracks, {after} after re-linking")
+        return after
 
     # --- what was done
 
@@ -357,6 +380,13 @@ def _open_embedder(name: str) -> Embedder:
     from tools.embed import open_descriptor
 
     return open_descriptor(name)[1]
+
+
+def _said_of_scores(least: float, lowest: float, highest: float) -> str:
+    """From which score on a detection is high, where some are and some are not."""
+    if least <= lowest:  # the fitted curve goes on below what was seen, to numbers of no meaning
+        return "all scores are high"
+    return f"scores are high from {least:.3g}" if least <= highest else "no score is high"
 
 
 def _stamp(path: Path) -> list[Any]:

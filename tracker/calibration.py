@@ -369,6 +369,14 @@ class Calibrator:
         while self._boxes > self._most and len(self._seen) > 1:
             self._boxes -= len(self._seen.pop(0)[1])
 
+    @property
+    def scores(self) -> tuple[float, float]:
+        """The lowest and the highest score collected; ``(inf, -inf)`` where there is none."""
+        every = [seen.scores for _, seen, _, _ in self._seen]
+        return min((s.min() for s in every), default=math.inf), max(
+            (s.max() for s in every), default=-math.inf
+        )
+
     def fit(self) -> Calibration:
         """The calibration of what has been collected.
 

@@ -163,6 +163,43 @@ def test_what_no_tracklet_has_says_nothing(scene: Scene) -> None:
     assert np.array_equal(scene.rows(np.flatnonzero(~none)).link(quantile=0.5), found[~none])
 
 
+@settings(max_examples=40)
+@given(scenes(), st.integers(0, 2**32 - 1))
+def test_boxes_without_looks_say_where_but_not_who(scene: Scene, seed: int) -> None:
+    shown = np.random.default_rng(seed).random(len(scene.frames)) < 0.7
+    options = LinkOptions(quantile=0.5)
+    found = link_tracklets(*scene.columns(), options, looks=shown)
+    assert np.array_equal(
+        scene.link(quantile=0.5),
+        link_tracklets(*scene.columns(), options, looks=np.ones(len(shown), dtype=bool)),
+    )
+    hidden = scene.embeddings.copy()
+    hidden[~shown] = np.nan
+    again = link_tracklets(scene.frames, scene.boxes, scene.ids, hidden, options, looks=shown)
+    assert np.array_equal(again, found)
+    used = found != NONE
+    seen = list(zip(scene.frames[used].tolist(), found[used].tolist(), strict=True))
+    assert len(seen) == len(set(seen))  # where a box is counts, whatever it shows
+
+
+def test_likeness_is_that_of_the_boxes_with_looks() -> None:
+    """Half of his crops show a post; without them he is who he was."""
+    first, again = walk(1, range(20), look(0), (0, 0)), walk(2, range(90, 110), look(0), (0, 0))
+    again.embeddings[::2] = look(5)
+    scene = together(first, again, walk(3, range(110), look(1), (300, 0)))
+    shown = np.ones(len(scene.frames), dtype=bool)
+    shown[20:40:2] = False
+    strict = LinkOptions(quantile=1.0)
+    found = link_tracklets(*scene.columns(), strict, looks=shown)
+    assert found[0] == found[20] != found[-1]
+    with_post = link_tracklets(*scene.columns(), strict)
+    assert np.array_equal(with_post, found)  # 0.5 is still more than two strangers' 0
+    scene.embeddings[20:40:2] = -look(0)
+    assert np.array_equal(link_tracklets(*scene.columns(), strict, looks=shown), found)
+    opposite = link_tracklets(*scene.columns(), strict)
+    assert opposite[0] != opposite[20]
+
+
 # --- agglomeration
 
 

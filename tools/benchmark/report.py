@@ -15,6 +15,8 @@ from typing import Any
 
 from tools.results import write_report
 
+# What benchmarks of one thread alone may count by: the machine's other programs do not matter.
+CLOCK = "processor time of the one thread; other programs on the machine do not count"
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
