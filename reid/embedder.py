@@ -22,6 +22,7 @@ from trackvae.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from trackvae.config import ModelConfig
+    from trackvae.residual import ResidualNetwork
     from trackvae.vae import VAE
 
 Backend: TypeAlias = Literal["torch", "onnx"]
@@ -71,7 +72,7 @@ class Embedder:
 
     def __init__(
         self,
-        model: str | Path | AppearanceModel | tuple[VAE, ModelConfig],
+        model: str | Path | AppearanceModel | ResidualNetwork | tuple[VAE, ModelConfig],
         *,
         backend: Backend = "torch",
         precision: Precision = "float32",
@@ -83,7 +84,8 @@ class Embedder:
 
         Args:
             model: what :func:`trackvae.load` gives, or a path: an encoder of ``trackvae fit``,
-                weights of ``trackvae train``, a ``.onnx`` of :func:`reid.onnx_backend.export_onnx`.
+                weights of ``trackvae train``, a ``.onnx`` of :func:`reid.onnx_backend.export_onnx`,
+                a supervised descriptor (:mod:`trackvae.residual`).
                 The model itself is neither changed nor held.
             backend: ``onnx`` takes weights too; a ``.onnx`` needs no torch and is always taken so.
             precision: of torch's weights and activations; embeddings are float32 in any case.
@@ -255,7 +257,7 @@ def _check_settings(backend: str, precision: str, batch: int, threads: int) -> N
 
 
 def _network(
-    model: str | Path | tuple[VAE, ModelConfig],
+    model: str | Path | ResidualNetwork | tuple[VAE, ModelConfig],
     backend: Backend,
     precision: Precision,
     threads: int,
@@ -270,8 +272,17 @@ def _network(
         return OnnxEncoder(cast("str | Path", model), threads)
     where = f"{model}: " if isinstance(model, (str, Path)) else ""
     try:
+        from trackvae.residual import ResidualNetwork, is_residual, load_residual
         from trackvae.storage import load
 
+        if isinstance(model, (str, Path)) and is_residual(model):
+            model = load_residual(model)[0]
+        if isinstance(model, ResidualNetwork):
+            if (backend, precision) != ("torch", "float32"):
+                raise UsageError(
+                    "a supervised descriptor has one form; leave out backend and precision"
+                )
+            return _SupervisedEncoder(model, threads)
         vae, config = load(model) if isinstance(model, (str, Path)) else model
     except ImportError as error:
         raise InputError(
@@ -310,6 +321,23 @@ class _TorchEncoder:
             given = torch.from_numpy(crops).to(self._type)
             q = self._encoder(given.contiguous(memory_format=torch.channels_last))
             return q.mean.float().numpy(), q.log_var.float().numpy()
+
+
+class _SupervisedEncoder:
+    """A descriptor that was trained with labels; it knows no variance, which is 0."""
+
+    def __init__(self, network: ResidualNetwork, threads: int) -> None:
+        self.observation: tuple[int, ...] = (3, *network.config.size)
+        self.dim = network.config.dim
+        self._network, self._threads = network, threads
+
+    def __call__(self, crops: FloatArray) -> tuple[FloatArray, FloatArray]:
+        import torch
+
+        with torch.inference_mode(), _torch_threads(torch, self._threads):
+            given = torch.from_numpy(crops).contiguous(memory_format=torch.channels_last)
+            features = self._network(given).numpy()
+        return features, np.full_like(features, -np.inf)
 
 
 @contextmanager

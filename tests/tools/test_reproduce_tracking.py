@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from tests.tracker.oracles import agreement, follow
 from tools.cli import main
-from tools.reproduce.tracking import ABLATION, COLUMNS, METHODS, thesis_table
+from tools.reproduce.tracking import ABLATION, COLUMNS, METHODS, RELINKED, UNSURE, thesis_table
+from tools.reproduce.unsure import SureTracker, spread_of_direction
+from tracker import Tracker
+from tracker.calibration import Calibration, Logistic
 from tracker.evaluation import evaluate
+from tracker.io.mot import BoxTable
 from tracker.presets import preset
+from tracker.synthetic import box_stream
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +73,7 @@ def test_the_ablation_starts_from_trackvae_itself(found, reproduced):
     first, *others = found["ablation_means"]
     assert first["variant"] == "all parts"
     assert first["IDF1"] == pytest.approx(ours["IDF1"], abs=0.01)
-    assert {line["variant"] for line in others} == set(ABLATION)
+    assert {line["variant"] for line in others} == set(ABLATION) | {UNSURE, *RELINKED}
     for changes in ABLATION.values():
         changed = preset("trackvae").with_settings(changes)
         assert changed.settings() != preset("trackvae").settings()
@@ -87,3 +95,33 @@ def test_the_thesiss_own_ratios():
     assert fewer["VHP-FMVAE-SORT, eta 300"] == pytest.approx(2.41, abs=0.01)
     assert fewer["VHP-FMVAE-SORT, eta 3000"] == pytest.approx(2.48, abs=0.01)
     assert all(set(COLUMNS) - set(line) == {"HOTA", "AssA"} for line in thesis_table())
+
+
+def test_an_unsure_direction_is_one_that_samples_leave():
+    """The squared tangent of the angle to the mean, of samples of the posterior."""
+    rng = np.random.default_rng(0)
+    mean = rng.standard_normal((5, 32)) * np.array([1, 2, 4, 8, 16])[:, None]
+    variance = rng.uniform(0.01, 0.03, (5, 32))
+    z = mean + np.sqrt(variance) * rng.standard_normal((4000, 5, 32))
+    cosine = (z * mean).sum(2) / np.linalg.norm(z, axis=2) / np.linalg.norm(mean, axis=1)
+    tangent = (1 / cosine**2 - 1).mean(axis=0)
+    np.testing.assert_allclose(spread_of_direction(mean, variance), tangent, rtol=0.15)
+
+
+def test_where_nothing_is_sure_no_gallery_takes_up_a_look():
+    """Then looks decide nothing, and the tracks are motion's alone."""
+    seen = [one.detections for one in box_stream(20, 90, 1, embedding_dim=8, miss_rate=0.5)]
+    frames = np.concatenate([np.full(len(some), n) for n, some in enumerate(seen, start=1)])
+    boxes = np.concatenate([some.boxes for some in seen])
+    looks = np.concatenate([some.embeddings for some in seen])
+    table = BoxTable.of(frames, 0 * frames - 1, boxes, embeddings=looks)
+    known = Calibration(Logistic(-20.0, 10.0), Logistic(0.0, 1.0), 0.7, "cosine", 100, 100)
+    config, every = preset("trackvae"), np.ones(len(table), dtype=bool)
+    given = {"calibration": known}
+    usual = follow(Tracker(config, **given), table, 90)
+    assert agreement(usual, follow(SureTracker(config, table, every, **given), table, 90)) == 1.0
+    without = replace(table, embeddings=None)
+    motion = follow(Tracker(config, **given), without, 90)
+    nothing = follow(SureTracker(config, table, ~every, **given), table, 90)
+    assert agreement(motion, nothing) == 1.0
+    assert agreement(motion, usual) < 1.0

@@ -37,7 +37,9 @@ class ReidEval:
     joined:E (of any of these) fits a projection to tracklets that
     motion links, joined: and appearance joins; (pca: of
     raw-pixels; colour-stripes-whitened); backbone:NAME[:WEIGHTS]
-    of torchvision; features:FILE.npz given with detections."""
+    of torchvision; features:FILE.npz given with detections;
+    vhp-vae or vhp-fmvae[:ETA], the thesis's, trained on pixels of
+    --fit; supervised, trained on the identities of --fit."""
     protocol: Annotated[
         Literal["market1501", "within-video"] | None, open_flag("{market1501,within-video}")
     ] = None
@@ -47,8 +49,8 @@ class ReidEval:
     metric: Literal["euclidean", "cosine"] = "euclidean"
     """Between embeddings."""
     fit: Annotated[tuple[str, ...], tyro.conf.arg(metavar="own|other:PATH...")] = ("own",)
-    """What a projection is fitted to: the sequence's own
-    detections, or those of other sequences. No labels."""
+    """What is learned from: the sequence's own detections, or
+    those of other sequences. No labels, but for supervised."""
     gap: int = 60
     """Frames between a query and what it is compared with."""
     stride: int = 5

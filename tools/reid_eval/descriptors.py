@@ -25,6 +25,7 @@ from trackvae.errors import InputError, UsageError
 from trackvae.settings import did_you_mean
 
 if TYPE_CHECKING:
+    from tools.reid_eval.pixels import FromPixels
     from tracker.io.mot import BoxTable
 
 Fit: TypeAlias = Literal["pca", "whitened", "joined", "learned"]
@@ -32,8 +33,11 @@ Fit: TypeAlias = Literal["pca", "whitened", "joined", "learned"]
 _SHORT = {"colour-stripes-whitened": "whitened:colour-stripes", "pca": "pca:raw-pixels"}
 _FITTED: Mapping[str, Fit] = {"pca": "pca", "whitened": "whitened", "joined": "joined"}
 LEARNED = "trackvae"  # ours, learned where it is scored
+PLAIN, FLAT, SUPERVISED = "vhp-vae", "vhp-fmvae", "supervised"  # trained on pixels
+_ETA = "300"  # of the flat one: the smaller of the thesis's two
 _PREFIXES = (
     "backbone:NAME[:WEIGHTS]",
+    "vhp-fmvae:ETA",
     "features:FILE",
     "whitened:E",
     "joined:E",
@@ -142,7 +146,7 @@ class GivenFeatures:
         return self.table.embeddings[theirs], rows
 
 
-def open_encoder(name: str, seed: int = 0) -> Encoder | GivenFeatures:
+def open_encoder(name: str, seed: int = 0) -> Encoder | GivenFeatures | FromPixels:
     """What a name or a path stands for.
 
     Args:
@@ -150,7 +154,8 @@ def open_encoder(name: str, seed: int = 0) -> Encoder | GivenFeatures:
             pixels); ``whitened:E``, ``joined:E`` or ``pca:E`` of any of these; ``trackvae``, ours,
             learned where it is scored; ``default``, ours as it is shipped;
             ``backbone:NAME[:WEIGHTS]``; ``features:FILE.npz``; a file or folder of
-            ``trackvae fit`` or ``trackvae train``.
+            ``trackvae fit`` or ``trackvae train``; ``vhp-vae``, ``vhp-fmvae[:ETA]`` or
+            ``supervised``, trained on pixels.
         seed: of what is learned by chance.
 
     Raises:
@@ -160,12 +165,14 @@ def open_encoder(name: str, seed: int = 0) -> Encoder | GivenFeatures:
     kind, colon, rest = _SHORT.get(name, name).partition(":")
     if colon and kind == "features":
         return _given(name, rest)
+    if kind in (PLAIN, FLAT, SUPERVISED):
+        return _from_pixels(name, seed)
     options = LearnOptions(seed=seed)
     if name == LEARNED:
         return Encoder(name, by_name(options.features), "learned", options)
     if colon and kind in _FITTED:
         inner = open_encoder(rest)
-        if isinstance(inner, GivenFeatures) or inner.fitted:
+        if not isinstance(inner, Encoder) or inner.fitted:
             raise UsageError(f"encoder {name!r}: nothing can be fitted behind {rest}")
         return Encoder(name, inner.descriptor, _FITTED[kind], options)
     if colon and kind == "backbone":
@@ -187,11 +194,31 @@ def _given(name: str, path: str) -> GivenFeatures:
     return GivenFeatures(name, table)
 
 
+def _from_pixels(name: str, seed: int) -> FromPixels:
+    """The thesis's encoders of pixels, and the supervised descriptor."""
+    from tools.reid_eval.pixels import FromPixels, PixelOptions
+
+    kind, colon, said = name.partition(":")
+    if kind == SUPERVISED and not colon:
+        from training.cosine_softmax import CosineConfig
+
+        return FromPixels(name, CosineConfig(seed=seed))
+    if kind != FLAT and colon:
+        raise UsageError(f"encoder {name!r}: nothing is to be said behind {kind}")
+    try:
+        eta = 0.0 if kind == PLAIN else float(said if colon else _ETA)
+    except ValueError:
+        eta = 0.0
+    if kind == FLAT and not 0 < eta < float("inf"):
+        raise UsageError(f"encoder {name!r}: eta is {said!r}, expected a number above 0")
+    return FromPixels(name, PixelOptions(eta=eta, seed=seed))
+
+
 def _learned(name: str) -> Descriptor:
     """The encoder of ``trackvae fit`` or ``trackvae train`` at that path, or the shipped one."""
     path = Path(name)
     if not path.exists() and name != "default":
-        known = (*BY_HAND, *_SHORT, LEARNED, "default")
+        known = (*BY_HAND, *_SHORT, LEARNED, PLAIN, FLAT, SUPERVISED, "default")
         if path.suffix or path.name != name:
             raise InputError(f"{path}: no such file of weights, and no encoder of that name")
         raise UsageError(

@@ -13,12 +13,14 @@ from reid.market import Crops, read_market, sheets
 from reid.metrics import Metric, RetrievalScores, market1501, score_retrieval, within_video
 from tools.fit.learning import Observed
 from tools.reid_eval.descriptors import Encoder, Fitted, GivenFeatures
+from tools.reid_eval.pixels import FromPixels
 from tools.reid_eval.sequences import Boxes, describe, queries_of, tracklets_of
 from trackvae.arrays import FloatArray
 from trackvae.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from reid.descriptors import Descriptor
+    from tracker.io.sources import Source
 
 _MOST_NUMBERS = 64_000_000  # that a projection is fitted to: 256 MB; 15,600 crops' colour stripes
 
@@ -54,12 +56,13 @@ class Retrieval:
 
 
 def score_sequence(
-    folder: str | Path, encoder: Encoder | GivenFeatures, options: Options
+    folder: str | Path, encoder: Encoder | GivenFeatures | FromPixels, options: Options
 ) -> Retrieval:
     """Within-video protocol on the ground truth of a MOT sequence.
 
     Raises:
         InputError: see :func:`queries_of`, :func:`tracklets_of`, :func:`describe`.
+        UsageError: a supervised encoder that would be told who it is asked for.
     """
     from tracker.io.sources import open_frames
 
@@ -70,6 +73,9 @@ def score_sequence(
         vectors, rows = encoder.match(queries.frames, queries.boxes)
         made["without_features"] = len(queries) - len(rows)
         queries = queries.select(rows)
+    elif isinstance(encoder, FromPixels):
+        descriptor = _trained(encoder, options.fit, source, made)
+        (vectors,) = describe(source, descriptor, [queries])
     elif encoder.fitted and not options.fit:
         tracklets = tracklets_of(source, most=_MOST_NUMBERS // encoder.descriptor.dim)
         vectors, samples = describe(source, encoder.descriptor, [queries, tracklets])
@@ -92,7 +98,7 @@ def score_sequence(
 
 
 def score_market(
-    folder: str | Path, encoder: Encoder | GivenFeatures, options: Options
+    folder: str | Path, encoder: Encoder | GivenFeatures | FromPixels, options: Options
 ) -> Retrieval:
     """Market-1501's protocol on its folders, or on any folder of crops named as there.
 
@@ -102,10 +108,14 @@ def score_market(
     """
     if isinstance(encoder, GivenFeatures):
         raise UsageError("features:FILE holds features by frame and box, for within-video only")
-    if encoder.fitted not in (None, "pca") and not options.fit:
+    trained = isinstance(encoder, FromPixels) or encoder.fitted not in (None, "pca")
+    if trained and not options.fit:
         raise UsageError(
             f"{folder}: single crops have no tracklets to learn from; --fit other:SEQUENCE does"
         )
+    made: dict[str, Any] = {}
+    if isinstance(encoder, FromPixels):
+        encoder = Encoder(encoder.name, _trained(encoder, options.fit, None, made))
     queries, gallery = read_market(folder)
     vectors = _describe_crops(gallery, encoder.descriptor)
     row_of = {path: row for row, path in enumerate(gallery.paths)}
@@ -113,7 +123,7 @@ def score_market(
         asked = vectors[[row_of[path] for path in queries.paths]]
     else:
         asked = _describe_crops(queries, encoder.descriptor)
-    made: dict[str, Any] = {"boxes": len(gallery), "identities": len(np.unique(queries.ids))}
+    made |= {"boxes": len(gallery), "identities": len(np.unique(queries.ids))}
     if encoder.fitted:
         if options.fit:
             projection = _fitted_to_others(encoder, options.fit, made)
@@ -144,15 +154,43 @@ def _describe_crops(crops: Crops, descriptor: Descriptor) -> FloatArray:
     return np.concatenate(parts)
 
 
-def _fitted_to_others(encoder: Encoder, sequences: Sequence[str], made: dict[str, Any]) -> Fitted:
-    """What the encoder learns from the tracklets of other sequences."""
+def _trained(
+    encoder: FromPixels, others: Sequence[str], own: Source | None, made: dict[str, Any]
+) -> Descriptor:
+    """An encoder of pixels, trained on other sequences, or on the one that is scored.
+
+    Raises:
+        UsageError: labels of the one that is scored.
+    """
+    if encoder.supervised and not others:
+        raise UsageError(
+            f"{encoder.name} learns from identities, and would be told those that it is asked "
+            "for; --fit other:SEQUENCE names sequences to learn from"
+        )
+    sources = [own] if own is not None and not others else _open_others(others)
+    try:
+        embedder, found = encoder.learn(sources)
+    except InputError as error:
+        where = ", ".join(source.name for source in sources)
+        raise InputError(f"{where}: {encoder.name} cannot be trained: {error}") from error
+    made["fit"] = {"on": ", ".join(source.name for source in sources)} | found
+    return embedder
+
+
+def _open_others(sequences: Sequence[str]) -> list[Source]:
+    """The sequences that --fit other: names."""
     from tracker.io.sources import list_sources, open_frames
 
     paths = [path for given in sequences for path in list_sources(given)]
     if not paths:
         raise UsageError("--fit other: names no sequence")
-    sources = [open_frames(path) for path in paths]
-    most = _MOST_NUMBERS // encoder.descriptor.dim // len(paths)
+    return [open_frames(path) for path in paths]
+
+
+def _fitted_to_others(encoder: Encoder, sequences: Sequence[str], made: dict[str, Any]) -> Fitted:
+    """What the encoder learns from the tracklets of other sequences."""
+    sources = _open_others(sequences)
+    most = _MOST_NUMBERS // encoder.descriptor.dim // len(sources)
     observed = []
     for source in sources:
         found = tracklets_of(source, most=most)

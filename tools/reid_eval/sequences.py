@@ -156,6 +156,23 @@ def describe(source: Source, descriptor: Descriptor, groups: Sequence[Boxes]) ->
     return np.split(vectors, np.cumsum([len(group) for group in groups])[:-1])
 
 
+def cut_crops(source: Source, boxes: Boxes, size: tuple[int, int]) -> Image:
+    """The boxes as crops ``(N, 3, height, width)`` uint8, BGR.
+
+    Raises:
+        InputError: there are no images, or too few.
+    """
+    from reid.crops import cut
+
+    if not source.has_images:
+        raise InputError(f"{source.path}: it has no images or video to cut crops from")
+    crops = np.zeros((len(boxes), 3, *size), np.uint8)
+    order = np.argsort(boxes.frames, kind="stable")
+    for rows, image in _images(source, boxes.frames, order):
+        crops[rows] = cut(image, boxes.boxes[rows], size)
+    return crops
+
+
 def _images(source: Source, frames: IntArray, order: IntArray) -> Iterator[tuple[IntArray, Image]]:
     """The rows of each frame that has any, with its image."""
     from tools.progress import progress

@@ -12,7 +12,7 @@ import json
 import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -139,14 +139,15 @@ def row(
     }
 
 
-def made_sequence(context: Context) -> Path:
+def made_sequence(context: Context, seed: int = 0) -> Path:
     """A scene of drawn figures with frames, detections and ground truth, where none is held."""
     from tracker.synthetic import Scene, SceneConfig
 
-    folder = context.work / "made"
+    folder = context.work / (f"made-{seed}" if seed else "made")
     if not (folder / "gt" / "gt.txt").is_file():
         frames = _MADE_QUICK if context.quick else _MADE
-        scene = Scene(SceneConfig(width=320, height=180, frames=frames, figures=5, density=1.0))
+        size = SceneConfig(width=320, height=180, frames=frames)
+        scene = Scene(replace(size, figures=5, density=1.0, seed=seed))
         scene.write(folder, images="png")
     return folder
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-_OURS = "ours"
+_COLOURS = {"ours": "#c0392b", "supervised": "#b08d3c", "MobileNetV2": "#b08d3c"}  # by first word
+_OTHERS = "#8a9a94"
 
 
 def bars(path: Path, rows: Sequence[Mapping[str, Any]], sequences: Sequence[str]) -> None:
-    """One panel a sequence: mAP as a bar, rank-1 as a mark, ours in red."""
+    """One panel a sequence: mAP a bar, rank-1 a mark; ours in red, what saw labels in ochre."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -28,7 +29,8 @@ def bars(path: Path, rows: Sequence[Mapping[str, Any]], sequences: Sequence[str]
     for axis, name in zip(axes[0], sequences, strict=True):
         found = {(row["method"], row["metric"]): row["ours"]["median"] for row in rows}
         for place, method in enumerate(methods):
-            colour = "#c0392b" if method.startswith(_OURS) else "#8a9a94"
+            first_word = method.replace(":", " ").replace(",", " ").split()[0]
+            colour = _COLOURS.get(first_word, _OTHERS)
             if (method, f"mAP {name}") not in found:
                 continue
             score, first = found[method, f"mAP {name}"], found[method, f"rank-1 {name}"]

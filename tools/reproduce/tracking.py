@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from tools.reproduce import pixel_encoders
 from tools.reproduce.experiment import Context, Outcome, row
 from tools.reproduce.tracking_cases import CALIBRATED, WANTED, Looks, Opened, cases, options
 
@@ -49,6 +50,14 @@ class Method:
 METHODS = (
     Method("SORT", "n.a.", "sort"),
     Method("DeepSORT", "supervised", "deepsort", "supervised"),
+    Method("DeepSORT, trained here", "supervised", "deepsort", "cosine-softmax"),
+    Method("DeepSORT, trained here, calibrated", "supervised", "fmvae-sort", "cosine-softmax"),
+    Method("VHP-VAE-SORT of pixels", "unsupervised", "fmvae-sort", "vhp-vae"),
+    Method("VHP-FMVAE-SORT of pixels, eta 300", "unsupervised", "fmvae-sort", "vhp-fmvae-300"),
+    Method("VHP-FMVAE-SORT of pixels, eta 3000", "unsupervised", "fmvae-sort", "vhp-fmvae-3000"),
+    Method(
+        "VHP-FMVAE-SORT of pixels, relative", "unsupervised", "fmvae-sort", "vhp-fmvae-relative"
+    ),
     Method("DeepSORT, RGB stripes", "by hand", "deepsort", "stripes"),
     Method("whitened-SORT", "unsupervised", "fmvae-sort", "whitened"),
     Method("VHP-VAE-SORT", "unsupervised", "fmvae-sort", "vae"),
@@ -59,6 +68,7 @@ METHODS = (
     Method("trackvae, no looks", "n.a.", "trackvae"),
 )
 _OURS = next(method for method in METHODS if method.label == "trackvae")
+_WHITENED = next(method for method in METHODS if method.label == "trackvae, whitened looks")
 ABLATION = {
     "looks not weighed beside IoU": {"trust": "0.5"},
     "no search for lost tracks by looks": {"lost.max_cost": "0"},
@@ -68,6 +78,8 @@ ABLATION = {
     "no re-identification": {"reid_probability": "none"},
     "no coasting": {"coast": "0"},
 }
+UNSURE = "unsure quarter of the crops not remembered"
+RELINKED = {"re-linked off-line": _OURS, "SORT, re-linked off-line by our looks": METHODS[0]}
 
 # MOT16 with the detections of Yu et al. (2016), as printed; all columns but HOTA and AssA.
 _THESIS = {
@@ -88,6 +100,7 @@ def run(context: Context) -> Outcome:
     table: list[dict[str, Any]] = []
     ablation: list[dict[str, Any]] = []
     encoders: list[dict[str, Any]] = []
+    of_pixels: list[dict[str, Any]] = []
     found = cases(context)
     missing = [name for name in WANTED if name not in {case.name for case in found}]
     if missing:
@@ -97,23 +110,25 @@ def run(context: Context) -> Outcome:
         table += _lines(opened)
         ablation += _without(opened)
         encoders += opened.encoders
+        of_pixels += [one for one in opened.pixel_encoders if one not in of_pixels]
     figures.bars(context.figures / "tracking.png", table)
     config = {
         "cases": {case.name: case.detections.name for case in found},
         "calibration_frames": CALIBRATED,
         "learning": asdict(options(context, 0, "fmvae")),
         "table": "means over the seeds",
-        "learned_from": "all of the sequence's own detections, before it is tracked; no labels",
+        "learned_from": "all of the sequence's own detections, before it is tracked; no labels. "
+        "Of pixels: the video's detections in its det.txt, whichever are tracked. Trained here, "
+        "supervised: the identities of the other videos",
         "thesis_table": "MOT16 with the detections of Yu et al. (2016), which are not held here: "
         "its figures cannot stand beside ours",
-        "not_computed": "the thesis's VHP-VAE and VHP-FMVAE of pixels (eta 300 and 3,000 in its "
-        "units); the supervised descriptor on boxes other than MOT17-09's, for which alone its "
-        "features are held",
+        "not_computed": "DeepSORT's own features on boxes other than MOT17-09's, for which alone "
+        "they are held",
         "left_out": missing,
     }
     means = _means(ablation)
     more = {"table": table, "ablation": ablation, "ablation_means": means}
-    more |= {"encoders": encoders, "thesis_table": thesis_table()}
+    more |= {"encoders": encoders, "pixel_encoders": of_pixels, "thesis_table": thesis_table()}
     return Outcome([*_rows(table), *_mean_rows(means)], config, more)
 
 
@@ -136,7 +151,7 @@ def _lines(opened: Opened) -> list[dict[str, Any]]:
     for method in METHODS:
         if method.looks == "supervised" and not case.supervised:
             continue
-        seeds = opened.context.seeds if method.looks == "fmvae" else opened.context.seeds[:1]
+        seeds = _seeds(opened.context, method)
         found = [_scores(opened, method, seed) for seed in seeds]
         line: dict[str, Any] = {"case": case.name, "method": method.label, "type": method.type}
         line |= {column: round(_mean(found, column), 2) for column in COLUMNS}
@@ -150,6 +165,13 @@ def _lines(opened: Opened) -> list[dict[str, Any]]:
     return lines
 
 
+def _seeds(context: Context, method: Method) -> tuple[int, ...]:
+    """Those that a method is computed with."""
+    if method.looks is not None and pixel_encoders.is_one(method.looks):
+        return pixel_encoders.seeds_of(context, method.looks)
+    return context.seeds if method.looks == "fmvae" else context.seeds[:1]
+
+
 def _scores(opened: Opened, method: Method, seed: int) -> dict[str, Any]:
     """Of a method; its part's name says how it differs from the preset."""
     words = (method.label, *method.settings.values(), str(seed))
@@ -158,16 +180,21 @@ def _scores(opened: Opened, method: Method, seed: int) -> dict[str, Any]:
 
 
 def _without(opened: Opened) -> list[dict[str, Any]]:
-    """``trackvae`` with one part switched off after the other, first seed."""
+    """``trackvae`` with one part switched off after the other, and re-linked; first seed."""
     seed = opened.context.seeds[0]
     variants: dict[str, Mapping[str, str]] = {"all parts": {}, **ABLATION}
-    return [
-        {"case": opened.case.name, "variant": label}
-        | {
-            column: _scores(opened, replace(_OURS, settings=settings), seed)[column]
-            for column in _ABLATED
-        }
+    found = {
+        prefix + label: _scores(opened, replace(method, settings=settings), seed)
+        for prefix, method in (("", _OURS), ("whitened looks: ", _WHITENED))
         for label, settings in variants.items()
+    }
+    words = (f"trackvae-sure-{seed}", _OURS.preset, _OURS.settings)
+    found[UNSURE] = opened.scores(*words, "fmvae", seed, unsure=0.25)
+    for label, method in RELINKED.items():
+        found[label] = opened.relinked(_scores(opened, method, seed), "fmvae", seed)
+    return [
+        {"case": opened.case.name, "variant": label} | {column: one[column] for column in _ABLATED}
+        for label, one in found.items()
     ]
 
 

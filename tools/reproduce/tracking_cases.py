@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from tools.embed import write_arrays
+from tools.reproduce import pixel_encoders
 from tools.reproduce.experiment import Context, made_sequence
 from trackvae.archives import read_archive
-from trackvae.arrays import FloatArray, IntArray, unit_length
+from trackvae.arrays import BoolArray, FloatArray, IntArray, unit_length
 from trackvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,7 +24,18 @@ if TYPE_CHECKING:
     from tracker.io.sources import Source
     from tracker.presets import TrackerConfig
 
-Looks: TypeAlias = Literal["supervised", "stripes", "whitened", "vae", "fmvae"]
+Looks: TypeAlias = Literal[
+    "supervised",
+    "stripes",
+    "whitened",
+    "vae",
+    "fmvae",
+    "vhp-vae",
+    "vhp-fmvae-300",
+    "vhp-fmvae-3000",
+    "vhp-fmvae-relative",
+    "cosine-softmax",
+]
 CALIBRATED = 300  # frames, as trackvae track has it
 WANTED = (
     "MOT17-09 FRCNN",
@@ -99,6 +111,10 @@ def options(context: Context, seed: int, looks: Looks) -> LearnOptions:
     return replace(made, steps=_QUICK_STEPS, batch_size=32) if context.quick else made
 
 
+def _not_learned(folder: Path) -> Mapping[str, Any]:
+    raise AssertionError(f"{folder}: the encoder is learned before it is asked how sure it is")
+
+
 # --- what is computed of a case
 
 
@@ -124,6 +140,7 @@ class Opened:
         case: which.
         context: of the run.
         encoders: what was learned, plain values.
+        pixel_encoders: those of pixels, likewise.
     """
 
     def __init__(self, context: Context, case: Case) -> None:
@@ -131,6 +148,7 @@ class Opened:
 
         self.context, self.case = context, case
         self.encoders: list[dict[str, Any]] = []
+        self.pixel_encoders: list[dict[str, Any]] = []
         self._source: Source = open_frames(case.folder)
         self._about = {"case": case.name, "detections": case.detections.name}
         self._table = self._detected()
@@ -198,6 +216,8 @@ class Opened:
             return self._table.embeddings
         if looks == "stripes":
             return self._described("stripes").astype(np.float32)
+        if pixel_encoders.is_one(looks):
+            return self._seen(looks, seed)
         chosen = options(self.context, seed, looks)
         if looks == "whitened":
             settings = {name: getattr(chosen, name) for name in _JOINING}
@@ -211,6 +231,25 @@ class Opened:
         about = {key: value for key, value in part.items() if key != "folder"}
         if about not in self.encoders:
             self.encoders.append(about)
+        return np.asarray(self._arrays(part, "looks.npz")["feature"])
+
+    def _seen(self, looks: Looks, seed: int) -> FloatArray:
+        """What an encoder of pixels says of all boxes; its lengths count as the thesis's do."""
+        from tools.reid_eval.sequences import Boxes, describe
+
+        video = self.case.folder.name
+
+        def compute(folder: Path) -> dict[str, Any]:
+            encoder = pixel_encoders.trained(self.context, looks, video, seed)
+            boxes = Boxes(self._table.frames, self._table.boxes, self._table.ids)
+            (features,) = describe(self._source, encoder.embedder, [boxes])
+            write_arrays(folder / "looks.npz", {"feature": features})
+            return {"encoder": {**encoder.made}}
+
+        settings = pixel_encoders.settings_of(self.context, looks, video, seed)
+        part = self.part(f"{looks}-{seed}", settings, compute)
+        if part["encoder"] not in self.pixel_encoders:
+            self.pixel_encoders.append(part["encoder"])
         return np.asarray(self._arrays(part, "looks.npz")["feature"])
 
     def _learned_from(self, chosen: LearnOptions) -> tuple[FloatArray, Observed]:
@@ -277,8 +316,36 @@ class Opened:
         found = self._arrays(part, "objects.npz")
         return Objects(found["ids"], Projection(found["mean"], found["matrix"]))
 
+    def relinked(self, found: Mapping[str, Any], looks: Looks, seed: int) -> dict[str, Any]:
+        """Scores of tracks that :meth:`scores` left behind, re-linked off-line by looks."""
+        from tracker.linking import LinkOptions
+
+        embeddings = self.looks(looks, seed)
+        settings = {"tracks": found["folder"], "linking": asdict(LinkOptions())}
+        name = f"relinked-{looks}-{seed}"
+        return self.part(name, settings, lambda to: self._relink(to, found["folder"], embeddings))
+
+    def _relink(self, folder: Path, tracked: str, embeddings: FloatArray | None) -> dict[str, Any]:
+        from tracker.evaluation import evaluate
+        from tracker.io.mot import read_boxes, write_boxes
+        from tracker.relinking import relink, renamed
+
+        tracks = read_boxes(self.context.work / tracked / "tracks.txt", unique_ids=True)
+        names = relink(tracks, replace(self._table, embeddings=embeddings))
+        path = folder / "tracks.txt"
+        write_boxes(path, replace(tracks, ids=renamed(tracks.ids, names)))
+        scores = evaluate({self.case.name: self.case.truth}, {self.case.name: path})
+        return scores.combined.to_dict() | {"joined": len(names) - len(set(names.values()))}
+
     def scores(
-        self, name: str, tracker: str, changes: Mapping[str, str], looks: Looks | None, seed: int
+        self,
+        name: str,
+        tracker: str,
+        changes: Mapping[str, str],
+        looks: Looks | None,
+        seed: int,
+        *,
+        unsure: float = 0.0,
     ) -> dict[str, Any]:
         """Track with a preset, and score.
 
@@ -288,6 +355,8 @@ class Opened:
             changes: of its settings.
             looks: what describes the boxes.
             seed: of what is learned.
+            unsure: share of the crops, those that a learned encoder is least sure about, that no
+                gallery takes up.
         """
         from tracker.presets import preset
 
@@ -301,12 +370,35 @@ class Opened:
         }
         if looks in ("vae", "fmvae"):
             settings["learning"] = asdict(options(self.context, seed, looks))
-        embeddings = self.looks(looks, seed)
-        return self.part(name, settings, lambda folder: self._track(folder, config, embeddings))
+        if looks is not None and pixel_encoders.is_one(looks):
+            video = self.case.folder.name
+            settings["learning"] = pixel_encoders.settings_of(self.context, looks, video, seed)
+        embeddings, sure = self.looks(looks, seed), None
+        if unsure:
+            settings["unsure"] = unsure
+            spread = self._spread(seed)
+            sure = spread <= np.quantile(spread, 1 - unsure)
+        return self.part(name, settings, lambda to: self._track(to, config, embeddings, sure))
+
+    def _spread(self, seed: int) -> FloatArray:
+        """How unsure the encoder that was learned with flatness is about each box, ``(N,)``."""
+        from tools.reproduce.unsure import spread_of_direction
+        from trackvae.appearance import read_appearance_model
+
+        chosen = options(self.context, seed, "fmvae")
+        part = self.part(f"fmvae-{seed}", {"learning": asdict(chosen)}, _not_learned)
+        encoder = read_appearance_model(self.context.work / part["folder"] / "encoder.safetensors")
+        features = self._described(chosen.features).astype(np.float32)
+        return spread_of_direction(*encoder.posterior(features))
 
     def _track(
-        self, folder: Path, config: TrackerConfig, embeddings: FloatArray | None
+        self,
+        folder: Path,
+        config: TrackerConfig,
+        embeddings: FloatArray | None,
+        sure: BoolArray | None = None,
     ) -> dict[str, Any]:
+        from tools.reproduce.unsure import SureTracker
         from tracker import Tracker
         from tracker.evaluation import evaluate
         from tracker.io.sinks import MotTextSink
@@ -321,7 +413,10 @@ class Opened:
             except InputError as error:
                 self.context.say(f"{self.case.name}: not calibrated beforehand: {error}")
         rate = self._source.info.frame_rate or 30.0
-        tracker = Tracker(config, calibration=calibration, frame_rate=rate)
+        given: dict[str, Any] = {"calibration": calibration, "frame_rate": rate}
+        tracker = Tracker(config, **given)
+        if sure is not None:
+            tracker = SureTracker(config, self._table, sure, **given)
         path = folder / "tracks.txt"
         follow(source, tracker, [MotTextSink(path)], need_images=False)
         found = evaluate({self.case.name: self.case.truth}, {self.case.name: path})
