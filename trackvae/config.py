@@ -150,7 +150,7 @@ class _Shaped(nn.Module):
 
 def build(config: ModelConfig) -> VAE:
     """A model with fresh weights, drawn from torch's global generator."""
-    encoding, decoder = _networks(config)
+    encoding, decoder = observation_networks(config)
     encoder, dims = GaussianHead(encoding), len(config.observation)
     likelihood: nn.Module
     if config.likelihood == "bernoulli":
@@ -161,7 +161,7 @@ def build(config: ModelConfig) -> VAE:
     return VAE(encoder, decoder, likelihood, _prior(config, encoder))
 
 
-def _networks(config: ModelConfig) -> tuple[nn.Module, nn.Module]:
+def observation_networks(config: ModelConfig) -> tuple[nn.Module, nn.Module]:
     """Encoder and decoder: observations to ``(..., 2 D_z)``, z to observations."""
     shape, outputs = config.observation, 2 * config.latent
     if config.network in ARCHITECTURES:
@@ -186,13 +186,29 @@ def _prior(config: ModelConfig, encoder: nn.Module) -> nn.Module:
     if config.prior == "vamp":
         return VampPrior(encoder, torch.rand(config.pseudo_inputs, *config.observation))
     zeta = config.prior_latent or config.latent
-    hidden, activation = config.prior_hidden, config.activation
+    return hierarchical_prior(
+        config.latent, zeta, config.prior_hidden, config.prior_samples, config.activation
+    )
+
+
+def hierarchical_prior(
+    latent: int, zeta: int, hidden: tuple[int, ...], samples: int, activation: str = "relu"
+) -> VHP:
+    """A VHP with fully-connected networks that begins narrow (see :class:`trackvae.priors.VHP`).
+
+    Args:
+        latent: dimensions of z.
+        zeta: dimensions of zeta.
+        hidden: units of either network.
+        samples: K of the bound (Eq. 3.8); 1: Eq. 4.7.
+        activation: one of :data:`trackvae.networks.ACTIVATIONS`.
+    """
     return VHP(
-        posterior=_narrow(mlp(config.latent, hidden, 2 * zeta, activation)),
-        conditional=_narrow(mlp(zeta, hidden, 2 * config.latent, activation)),
+        posterior=_narrow(mlp(latent, hidden, 2 * zeta, activation)),
+        conditional=_narrow(mlp(zeta, hidden, 2 * latent, activation)),
         dim=zeta,
-        samples=config.prior_samples,
-        latent=config.latent,
+        samples=samples,
+        latent=latent,
     )
 
 

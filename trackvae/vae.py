@@ -6,6 +6,7 @@ the prior that they are given, in how many samples their bound takes and in how 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -107,6 +108,16 @@ class VAE(nn.Module):
         """q(z|x): ``(B, *event)`` to a Gaussian ``(B, D)``."""
         posterior: Gaussian = self.encoder(x)
         return posterior
+
+    def later_parameters(self) -> Iterator[nn.Parameter]:
+        """What REWO does not train in its initial phase: the prior's."""
+        return self.prior.parameters()
+
+    def prior_latents(
+        self, x: Tensor, draws: int, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Samples of q(z|x), ``(draws B, D)``: what the prior has to describe."""
+        return self.encode(x).sample(draws, generator).flatten(0, 1)
 
     def decode(self, z: Tensor) -> Tensor:
         """The expected observation E[x|z], ``(..., D)`` to ``(..., *event)``."""

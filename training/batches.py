@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -10,7 +10,9 @@ from torch import Tensor
 
 from trackvae.errors import InputError, UsageError
 from training.data.dataset import DataSet
+from training.dssm.batch import SequenceBatch
 
+TrainingData: TypeAlias = Tensor | DataSet | SequenceBatch
 _CHECKED = 1024  # observations that are looked at for NaN at once
 _ORDER, _NOISE = 1, 2  # what a generator is for
 _PURPOSES = 3  # of a step's noise, in each process
@@ -44,12 +46,12 @@ class Batches:
         self._process, self._processes = process, processes
         self._order: tuple[tuple[int, int], Tensor] | None = None
 
-    def take(self, data: Tensor | DataSet, step: int) -> tuple[Tensor, Tensor | None]:
+    def take(self, data: TrainingData, step: int) -> tuple[Tensor | SequenceBatch, Tensor | None]:
         """The observations of a step, and what is to be decoded of them.
 
         Returns:
             ``(B, *event)`` on the CPU, and the same of their partners, or None where each
-            observation is its own.
+            observation is its own; of sequences B of them.
         """
         count = len(data.train) if isinstance(data, DataSet) else len(data)
         size = min(self._size, count // self._processes)
@@ -73,20 +75,23 @@ class Batches:
         return seeded(self._seed, _NOISE + _PURPOSES * self._process + purpose, step, device)
 
 
-def check_data(data: Tensor | DataSet, processes: int) -> None:
+def check_data(data: TrainingData, processes: int) -> None:
     """See that there is something sound to train on, without a copy of it.
 
     Raises:
         InputError: too few observations, NaN or infinity.
         UsageError: something else than these two.
     """
-    if not isinstance(data, (DataSet, Tensor)):
+    if not isinstance(data, (DataSet, Tensor, SequenceBatch)):
         raise UsageError(f"data are a {type(data).__name__}, expected a DataSet or a torch.Tensor")
     values: Any = data.train if isinstance(data, DataSet) else data
     if len(values) == 0:
         raise InputError("no data to train on")
     if len(values) < processes:
         raise InputError(f"{len(values)} observation(s) to train on in {processes} processes")
+    if isinstance(data, SequenceBatch):
+        data.check()
+        return
     is_array = isinstance(values, np.ndarray)
     if not (values.dtype.kind == "f" if is_array else values.is_floating_point()):
         return  # whole numbers cannot be NaN

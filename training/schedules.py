@@ -26,8 +26,8 @@ class Phase:
 
     Attributes:
         beta: weight of the rate beside the reconstruction error, > 0.
-        train_prior: whether the prior's parameters are trained too (REWO: not in its initial
-            phase).
+        train_prior: whether the prior's parameters are trained too, and a state-space model's
+            transition (REWO: not in its initial phase).
     """
 
     beta: float
@@ -55,24 +55,27 @@ class Schedule(Protocol):
         ...
 
 
-def heaviside_gate(beta: float, error: float, tau: float) -> float:
-    """``f_beta`` of Eq. 3.11: -1 while the constraint is violated, else ``tanh(tau (beta - 1))``.
+def heaviside_gate(beta: float, error: float, tau: float, tau_2: float = 1.0) -> float:
+    """``f_beta`` of Eq. 3.11 and Algorithm 3.
+
+    ``-tau_2`` while the constraint is violated, else ``tanh(tau (beta - 1))``.
 
     Args:
         beta: in (0, 1].
         error: ``C_hat - kappa^2``; positive: violated.
-        tau: slope, > 0.
+        tau: slope, > 0 (tau_1 of Algorithm 3).
+        tau_2: pace while it is violated, > 0; Eq. 3.11 has 1.
     """
-    return -1.0 if error > 0 else math.tanh(tau * (beta - 1.0))
+    return -tau_2 if error > 0 else math.tanh(tau * (beta - 1.0))
 
 
-def rewo_beta(beta: float, error: float, nu: float, tau: float) -> float:
-    """One update of beta by REWO (Eq. 3.11), kept in (0, 1].
+def rewo_beta(beta: float, error: float, nu: float, tau: float, tau_2: float = 1.0) -> float:
+    """One update of beta by REWO (Eq. 3.11; with tau_2 that of Algorithm 3), kept in (0, 1].
 
     While the constraint is violated it equals GECO's; once it holds, beta moves to 1, where the
     Lagrangian is the ELBO.
     """
-    exponent = nu * heaviside_gate(beta, error, tau) * error
+    exponent = nu * heaviside_gate(beta, error, tau, tau_2) * error
     return min(beta * math.exp(min(exponent, _LARGEST_EXPONENT)), 1.0)
 
 
@@ -271,6 +274,43 @@ class REWO(_Constrained):
         """Go on from there."""
         super().load_state_dict(state)
         self.initial_phase = bool(state["initial_phase"])
+
+
+class SequenceREWO(REWO):
+    """REWO for deep state-space models (Algorithm 3).
+
+    It differs from Algorithm 2 in that beta starts at 1 and moves in the initial phase too, and in
+    its two slopes: with the thesis's constants beta falls a hundred times more slowly than it
+    rises. They belong to an error that is a mean over pixels, time and batch (Table A.2).
+    """
+
+    def __init__(
+        self,
+        kappa: float = 0.03,
+        *,
+        nu: float = 300.0,
+        tau_1: float = 10.0,
+        tau_2: float = 0.01,
+        beta: float = 1.0,
+        alpha: float = 0.9,
+    ) -> None:
+        super().__init__(kappa, nu=nu, tau=tau_1, beta=beta, alpha=alpha)
+        if not tau_2 > 0:
+            raise UsageError(f"tau_2 is {tau_2}, expected a positive number")
+        self._tau_2 = tau_2
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it was made of."""
+        return {**super().settings, "tau_2": self._tau_2}
+
+    def step(self, reconstruction_error: float) -> Phase:
+        """Update beta; leave the initial phase once the constraint is met."""
+        error = self.constraint.update(reconstruction_error)
+        self.beta = rewo_beta(self.beta, error, self._nu, self._tau, self._tau_2)
+        if error <= 0:
+            self.initial_phase = False
+        return Phase(self.beta, train_prior=not self.initial_phase)
 
 
 class AlternativeREWO(REWO):

@@ -22,10 +22,12 @@ from trackvae.errors import InputError, UsageError
 from trackvae.likelihoods import GaussianLikelihood
 from trackvae.priors import VHP
 from trackvae.vae import VAE, Terms
-from training.batches import Batches, check_data
+from training.batches import Batches, TrainingData, check_data
 from training.checkpoints import Checkpoint, structure
-from training.data.dataset import DataSet
+from training.dssm.batch import SequenceBatch
+from training.dssm.model import StateSpaceModel
 from training.objectives import Flatness
+from training.optimiser import Optimiser
 from training.schedules import MovingConstraint, Phase, Schedule
 from training.watch import KappaWatch
 
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 _START_DRAWS = 8  # of each posterior, from which the prior learns where z lies
 PRECISIONS = ("32-true", "bf16-mixed")
-_FREE = ("checkpoint_every", "patience")  # a resumed run may differ in these
+_FREE = ("checkpoint_every", "patience", "skips")  # a resumed run may differ in these
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,10 @@ class TrainConfig:
         clip: largest norm of all gradients together; None: as they are.
         patience: steps of one window in which REWO's initial phase must make progress towards
             kappa; three without end the run. 0: never.
+        later_rate: factor on the learning rate of what REWO trains in its main phase alone: the
+            prior, and a state-space model's transition.
+        skips: steps that may be passed over, and not trained on, because their loss or gradient is
+            not finite; one more ends the run.
     """
 
     steps: int = 2000
@@ -63,6 +69,8 @@ class TrainConfig:
     checkpoint_every: int = 0
     clip: float | None = None
     patience: int = 1000
+    later_rate: float = 1.0
+    skips: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
@@ -72,10 +80,11 @@ class TrainConfig:
             ("samples", 1),
             ("checkpoint_every", 0),
             ("patience", 0),
+            ("skips", 0),
         ):
             if getattr(self, name) < least:
                 raise UsageError(f"{name} is {getattr(self, name)}, expected {least} or more")
-        for name in ("learning_rate", "final_learning_rate", "clip"):
+        for name in ("learning_rate", "final_learning_rate", "clip", "later_rate"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise UsageError(f"{name} is {value}, expected a positive number")
@@ -102,6 +111,7 @@ class Report:
         learning_rate: of the optimiser.
         constraint: ``C_hat / kappa^2``, met below 1; None where the schedule has none.
         flatness: F_reg, before its weight eta; None where it had no part.
+        skipped: it was passed over: loss or gradient was not finite.
     """
 
     step: int
@@ -113,6 +123,7 @@ class Report:
     learning_rate: float
     constraint: float | None = None
     flatness: float | None = None
+    skipped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +137,7 @@ class Summary:
         error: at the end: the constraint's moving average, or that of the last batch.
         kappa_met_at: the first step at which the moving error was below kappa^2; None: at none.
         stopped: why the run is not what it should have been, in one line; None: it is.
+        skipped: steps that were passed over: loss or gradient was not finite.
     """
 
     steps: int
@@ -134,14 +146,15 @@ class Summary:
     error: float
     kappa_met_at: int | None
     stopped: str | None
+    skipped: int = 0
 
 
 class Trainer:
-    """Trains a VAE under a schedule."""
+    """Trains a VAE, or a state-space model, under a schedule."""
 
     def __init__(
         self,
-        model: VAE,
+        model: VAE | StateSpaceModel,
         schedule: Schedule,
         config: TrainConfig,
         *,
@@ -160,25 +173,29 @@ class Trainer:
                 out.
 
         Raises:
-            UsageError: a precision or a strategy that it does not have.
+            UsageError: a precision or a strategy that it does not have; a regulariser for
+                something else than a VAE.
         """
         from lightning_fabric import Fabric
+
+        if flatness is not None and not isinstance(model, VAE):
+            raise UsageError("flatness regularises a VAE, not a state-space model")
 
         self._fabric = fabric or Fabric(accelerator="cpu", devices=1)
         self._precision = _checked_precision(self._fabric)
         self._config = config
         self._schedule = schedule
         self._flatness = flatness
-        self._model = model.train()
+        self._model: Any = model.train()  # VAE | StateSpaceModel: they take other batches
         self._fabric.to_device(model)
         if self._fabric.world_size > 1:
             self._model.load_state_dict(self._fabric.broadcast(self._model.state_dict()))
-        self._parameters = list(model.parameters())
-        self._prior_parameters = list(model.prior.parameters())
-        # Adam in one kernel: 0.19 ms a step for the pendulum's network against 0.67
-        self._optimiser = torch.optim.Adam(
-            self._parameters,
-            lr=config.learning_rate,
+        self._optimiser = Optimiser(
+            model.parameters(),
+            model.later_parameters(),
+            learning_rate=config.learning_rate,
+            later_rate=config.later_rate,
+            clip=config.clip,
             fused=self._fabric.device.type in ("cpu", "cuda"),
         )
         self._batches = Batches(
@@ -187,11 +204,12 @@ class Trainer:
         constraint: MovingConstraint | None = getattr(schedule, "constraint", None)
         self._watch = KappaWatch(constraint, config.patience, config.steps)
         self._last = (math.nan, math.nan)  # beta and error of the last step
+        self._skipped = 0
         self.step = 0
 
     def fit(
         self,
-        data: Tensor | DataSet,
+        data: TrainingData,
         *,
         checkpoint: str | Path | None = None,
         on_step: Callable[[Report], None] | None = None,
@@ -199,7 +217,8 @@ class Trainer:
         """Train until the configured number of steps is reached.
 
         Args:
-            data: the training part of a data set; or a tensor ``(N, *event)`` on the CPU.
+            data: the training part of a data set; or a tensor ``(N, *event)`` on the CPU; or, for
+                a state-space model, sequences.
             checkpoint: where the state is written, every so often and at the end.
             on_step: called after each step, in every process with the same report.
 
@@ -230,24 +249,28 @@ class Trainer:
 
     # --- one step
 
-    def _make_step(self, x: Tensor, target: Tensor | None) -> Report:
-        """Algorithm 2: one batch, one update of beta, one step of the optimiser."""
+    def _make_step(self, x: Any, target: Tensor | None) -> Report:
+        """Algorithms 2 and 3: one batch, one update of beta, one step of the optimiser."""
         terms = self._terms(x, target)
         parts = (terms.error, terms.rate, terms.distortion)
         means = self._together(torch.stack([part.mean().detach() for part in parts]))
         error, rate, distortion = means.tolist()
-        self._check_finite(error + rate + distortion)
+        if not self._sound(error + rate + distortion):
+            return self._pass_over(Phase(self._last[0]), rate, distortion, error)
         phase = self._schedule.step(error)
         if phase.train_prior and self._enter_main_phase(x):
             terms = self._terms(x, target)
         loss, penalty = self._loss(terms, phase)
-        self._differentiate(loss, phase)
+        self._optimiser.differentiate(loss, train_later=phase.train_prior)
         shared = self._share_gradients(torch.stack([loss.detach(), penalty])).tolist()
-        self._check_finite(shared[0])
+        norm = self._optimiser.clip(watch=self._config.skips > 0)
+        if not self._sound(shared[0] + norm):
+            return self._pass_over(phase, rate, distortion, error)
         learning_rate = self._update()
         likelihood = self._model.likelihood
         if isinstance(likelihood, GaussianLikelihood):
-            likelihood.observe_error(error, x[0].numel())
+            event = x.event if isinstance(x, SequenceBatch) else x.shape[1:]
+            likelihood.observe_error(error, math.prod(event))
         self._watch.step(self.step, error, phase)
         self._last = (phase.beta, error)
         eta = self._flatness.config.eta if self._flatness is not None else math.nan
@@ -277,12 +300,15 @@ class Trainer:
         """This step's noise: the same whenever it is asked for."""
         return self._batches.noise(self.step, self._fabric.device, purpose)
 
-    def _terms(self, x: Tensor, target: Tensor | None) -> Terms:
+    def _terms(self, x: Any, target: Tensor | None) -> Terms:
         samples = self._config.samples
         with self._fabric.autocast():
-            return self._model.terms(x, self._noise(), None if samples == 1 else samples, target)
+            terms: Terms = self._model.terms(
+                x, self._noise(), None if samples == 1 else samples, target
+            )
+        return terms
 
-    def _enter_main_phase(self, x: Tensor) -> bool:
+    def _enter_main_phase(self, x: Any) -> bool:
         """What happens once, when the prior begins to be trained; whether it changed the model.
 
         The regulariser chooses its coordinates, and the prior is told where z lies in them.
@@ -290,25 +316,16 @@ class Trainer:
         changed, noise = False, self._noise(1)
         if self._flatness is not None:
             for weights in self._flatness.begin(self._model, x, noise, self._together):
-                self._optimiser.state.pop(weights, None)  # its moments are those of other weights
+                self._optimiser.forget(weights)
                 changed = True
         prior = self._model.prior
         if isinstance(prior, VHP) and (changed or not prior.started):
             with torch.no_grad():
-                z = self._model.encode(x).sample(_START_DRAWS, noise).flatten(0, 1)
+                z = self._model.prior_latents(x, _START_DRAWS, noise)
                 moments = self._together(torch.stack([z.mean(0), z.square().mean(0)]))
             prior.start(moments[0], (moments[1] - moments[0].square()).clamp_min(0).sqrt())
             changed = True
         return changed
-
-    def _differentiate(self, loss: Tensor, phase: Phase) -> None:
-        """Gradients of everything that this phase trains."""
-        for parameter in self._parameters:
-            parameter.grad = None
-        loss.backward()  # type: ignore[no-untyped-call]
-        if not phase.train_prior:
-            for parameter in self._prior_parameters:
-                parameter.grad = None  # Adam passes over what has no gradient
 
     def _share_gradients(self, values: Tensor) -> Tensor:
         """Average the gradients over the processes, and some values on the way.
@@ -318,7 +335,7 @@ class Trainer:
         """
         if self._fabric.world_size == 1:
             return values
-        held = [p.grad for p in self._parameters if p.grad is not None]
+        held = [p.grad for p in self._optimiser.parameters if p.grad is not None]
         flat = self._together(torch.cat([values, *(gradient.flatten() for gradient in held)]))
         sizes = [gradient.numel() for gradient in held]
         parts = torch.split(flat[len(values) :], sizes)
@@ -339,20 +356,34 @@ class Trainer:
             ) from error
         return mean
 
-    def _check_finite(self, loss: float) -> None:
-        if not math.isfinite(loss):
-            raise InputError(
-                f"step {self.step + 1}: the loss is {loss}; give a lower learning rate, or clip"
-            )
+    def _sound(self, loss: float) -> bool:
+        """Whether a step may be made.
+
+        Raises:
+            InputError: it may not, and as many were passed over as are allowed.
+        """
+        if math.isfinite(loss):
+            return True
+        if self._skipped < self._config.skips:
+            return False
+        before = f", {self._skipped} steps before it were skipped" if self._skipped else ""
+        raise InputError(
+            f"step {self.step + 1}: the loss is {loss}{before}; give a lower learning rate, or clip"
+        )
+
+    def _pass_over(self, phase: Phase, rate: float, distortion: float, error: float) -> Report:
+        """A step that trains nothing; beta does not move by an error that is not finite."""
+        self._skipped += 1
+        learning_rate = self._config.rate_at(self.step)
+        self.step += 1
+        return Report(
+            self.step, phase, rate, distortion, error, math.nan, learning_rate, skipped=True
+        )
 
     def _update(self) -> float:
         """One step of the optimiser; its learning rate."""
         learning_rate = self._config.rate_at(self.step)
-        for group in self._optimiser.param_groups:
-            group["lr"] = learning_rate
-        if self._config.clip is not None:
-            torch.nn.utils.clip_grad_norm_(self._parameters, self._config.clip)
-        self._optimiser.step()
+        self._optimiser.step(learning_rate)
         self.step += 1
         return learning_rate
 
@@ -363,13 +394,15 @@ class Trainer:
         error = error if self._watch.average is None else self._watch.average
         initial = bool(getattr(self._schedule, "initial_phase", False))
         stopped = self._watch.unmet(self.step, error, "ended") if initial else None
-        return Summary(self.step, seconds, beta, error, self._watch.met_at, stopped)
+        return Summary(self.step, seconds, beta, error, self._watch.met_at, stopped, self._skipped)
 
     # --- checkpoints
 
     def _run(self) -> dict[str, Any]:
         """What may not differ in a run that goes on from a checkpoint of this one."""
         config = {name: v for name, v in asdict(self._config).items() if name not in _FREE}
+        if config["later_rate"] == 1.0:
+            del config["later_rate"]  # checkpoints from before there was one
         name = type(self._schedule).__name__
         return {
             "config": config,
@@ -398,8 +431,9 @@ class Trainer:
             "flatness": None if self._flatness is None else self._flatness.state_dict(),
             "watch": self._watch.state_dict(),
             "last": self._last,
+            "skipped": self._skipped,
         }
-        moments = self._optimiser.state_dict()["state"]
+        moments = self._optimiser.moments()
         Checkpoint(self._run(), state, weights, moments).save(path)
 
     def resume(self, path: str | Path) -> None:
@@ -417,12 +451,12 @@ class Trainer:
                 self._flatness.load_state_dict(state["flatness"])
             self._watch.load_state_dict(state["watch"])
             self._last = (state["last"][0], state["last"][1])
+            self._skipped = int(state.get("skipped", 0))
             self.step = int(state["step"])
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise InputError(f"{path}: a damaged checkpoint ({error!r})") from error
         self._model.load_state_dict(found.weights)
-        groups = self._optimiser.state_dict()["param_groups"]
-        self._optimiser.load_state_dict({"state": found.moments, "param_groups": groups})
+        self._optimiser.restore(found.moments)
 
 
 def _checked_precision(fabric: Fabric) -> str:

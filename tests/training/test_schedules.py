@@ -13,6 +13,7 @@ from training.schedules import (
     AlternativeREWO,
     FixedBeta,
     MovingConstraint,
+    SequenceREWO,
     WarmUp,
     geco_beta,
     heaviside_gate,
@@ -37,6 +38,26 @@ def test_eq_3_4_and_3_13_by_hand():
     schedule = AlternativeREWO(1.0, nu=2.0, tau=4.0, beta=0.2, alpha=0.0)
     # gamma = (1/0.2 - 1)/4 = 1; error = 0.5 - 1 = -0.5: gamma' = exp(-1); beta = 1/(1 + 4/e)
     assert schedule.step(0.5).beta == pytest.approx(1 / (1 + 4 / math.e))
+
+
+def test_algorithm_3_by_hand():
+    schedule = SequenceREWO(0.03, nu=300.0, tau_1=10.0, tau_2=0.01, alpha=0.0)  # kappa^2 = 9e-4
+    # violated by 0.0391: exp(-300 * 0.01 * 0.0391) = exp(-0.1173); beta moves, the prior does not
+    first = schedule.step(0.04)
+    assert (first.beta, first.train_prior) == (pytest.approx(0.889318), False)
+    # met by 4e-4: tanh(10 * -0.110682) = -0.802948; exp(300 * 0.802948 * 4e-4) = exp(0.0963537)
+    second = schedule.step(5e-4)
+    assert (second.beta, second.train_prior) == (pytest.approx(0.979269, abs=1e-5), True)
+    # and violated again, by 1e-4: exp(-3e-4); the main phase stays
+    third = schedule.step(1e-3)
+    assert (third.beta, third.train_prior) == (pytest.approx(0.978975, abs=1e-5), True)
+
+
+def test_algorithm_3_averages_with_alpha():
+    schedule = SequenceREWO(0.1, nu=1.0, tau_1=1.0, tau_2=0.5, alpha=0.9)
+    schedule.step(1.0)
+    # 0.1 * 0.5 + 0.9 * 1.0 = 0.95: violated by 0.94 after 0.99
+    assert schedule.step(0.5).beta == pytest.approx(math.exp(-0.5 * (0.99 + 0.94)))
 
 
 @given(betas, errors, rates, st.floats(0.1, 10))

@@ -1,5 +1,9 @@
-"""Data sets: made ones (pendulum, glyphs, gait), MNIST, OMNIGLOT, folders, motion capture."""
+"""Data sets: made ones (pendulum, glyphs, gait), MNIST, OMNIGLOT, folders, motion capture.
 
+Sequences of dynamic systems (the actuated pendulum, the reacher) are data sets of their own kind.
+"""
+
+from training.data.actuated import actuated_pendulum
 from training.data.binarise import BINARISATIONS, Binarisation, DynamicBinarisation
 from training.data.dataset import PARTS, DataSet, Part, Standardisation, split
 from training.data.gait import gait
@@ -9,6 +13,8 @@ from training.data.mocap import cmu
 from training.data.opening import MADE, LoadOptions, load
 from training.data.partners import Partners
 from training.data.pendulum import pendulum
+from training.data.reacher import reacher
+from training.data.sequences import Sequences, SequenceSet
 
 __all__ = [
     "BINARISATIONS",
@@ -20,7 +26,10 @@ __all__ = [
     "LoadOptions",
     "Part",
     "Partners",
+    "SequenceSet",
+    "Sequences",
     "Standardisation",
+    "actuated_pendulum",
     "binarised",
     "cmu",
     "gait",
@@ -31,5 +40,6 @@ __all__ = [
     "mnist",
     "omniglot",
     "pendulum",
+    "reacher",
     "split",
 ]

@@ -1,0 +1,382 @@
+"""Figures 4.19 to 4.21: what is static and what is dynamic in a state, and policies that use it.
+
+A VHP-EKVAE is trained on the actuated pendulum with three permutations of H, and on the reacher's
+angles. Policies are then learned inside the model alone (Eq. 4.34) and let loose on the system:
+the thesis shows pictures, we count successes. Torques stay within what the data have; the
+swing-up's are weaker than gravity, so that the pendulum has to be pumped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from tools.reproduce import policy_figures as figures
+from tools.reproduce.experiment import Context, Outcome, row
+from tools.reproduce.reacher import joints
+from tools.reproduce.state_space_measure import angle_and_velocity, r_squared
+from tools.reproduce.state_space_training import Run, load_model, train_part
+from trackvae.arrays import FloatArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from training.data.sequences import Sequences, SequenceSet
+    from training.dssm.batch import SequenceBatch
+    from training.dssm.ekvae import EKVAE
+    from training.dssm.policy import Episode, Policy, Reward
+
+TITLE = "Figures 4.19-4.21: disentangled position and velocity, and policies learned in the model"
+SEEDS = 3
+
+PERMUTATIONS = ((0, 1), (0, 2), (1, 2))  # static dimensions of z: velocity is z3, z2 or z1
+_STARTS = 10
+_SWING = 7.0  # rad/s^2 (section 4.4.4); gravity's is 9.81
+_SPEEDS = (0.5, -0.85)  # of the fastest in the training data (section 4.4.4)
+_UPRIGHT = math.radians(20)
+_NEAR = 0.02  # metres
+_SHOWN = 8  # sequences that show a goal velocity
+_HELD = {"pendulum": 20, "reacher": 25}  # last steps that decide: 2 s and 1 s
+
+
+# --- models and tasks
+
+
+def _run_of(context: Context, system: str, static: tuple[int, ...] = (0, 1)) -> Run:
+    """How a model is trained: Table A.2's."""
+    steps = 30 if context.quick else 2000
+    if system == "pendulum":
+        return Run("ekvae", {"static": list(static)}, steps=steps)
+    shape = {"event": [2], "controls": 2, "latent": 4, "static": [0, 1]}
+    networks = {"hidden": [128], "components": 8, "alpha_hidden": [64, 64]}
+    # in radians^2: with the pendulum's nu and tau_2 beta fell to 1e-16 before the constraint held
+    return Run(
+        "ekvae",
+        {**shape, **networks},
+        steps=steps,
+        kappa=0.3,
+        nu=10.0,
+        tau_1=1.0,
+        tau_2=0.001,
+    )
+
+
+def _data(context: Context, system: str) -> SequenceSet:
+    from training.data.actuated import actuated_pendulum
+    from training.data.reacher import reacher
+
+    count = 60 if context.quick else (1000 if system == "reacher" else 500)
+    made = reacher if system == "reacher" else actuated_pendulum
+    return made(count, test=min(count, 500), validation=0)
+
+
+def _trained(
+    context: Context, data: SequenceSet, system: str, static: tuple[int, ...], seed: int
+) -> EKVAE:
+    """A trained model."""
+    from trackvae.errors import InputError
+
+    run = _run_of(context, system, static)
+    name = f"{system}-static-{''.join(map(str, static))}"
+    found = train_part(context, name, run, data, seed)
+    if found["failed"] and "angle" not in found:
+        raise InputError(f"{name}, seed {seed}: {found['failed']}")
+    return cast("EKVAE", load_model(context.work / found["folder"], run))
+
+
+def _tasks() -> list[str]:
+    return ["swing-up", *(f"rotation {speed:+.0%}" for speed in _SPEEDS)]
+
+
+def _policy_settings(context: Context, task: str) -> dict[str, Any]:
+    """Of one policy; ``steps`` are the optimiser's, ``test`` the system's."""
+    pumped = task == "swing-up"
+    return {
+        "task": task,
+        "limit": _SWING / 15.0 if pumped else 1.0,
+        "horizon": 40 if pumped else 25,
+        "steps": 4 if context.quick else (300 if pumped else 100),
+        "batch": 64,
+        "test": 25 if context.quick else 120,
+    }
+
+
+def run(context: Context) -> Outcome:
+    """Train, look at the states, learn policies, test them on the systems, draw."""
+    reacher = _data(context, "reacher")
+    rows = [*_pendulum(context), *_reacher(context, reacher)]
+    config = {
+        "models": {name: asdict(_run_of(context, name)) for name in ("pendulum", "reacher")},
+        "reacher": reacher.note,
+        "policies": [_policy_settings(context, task) for task in (*_tasks(), "goal")],
+        "success": {
+            "swing-up": "within 20 degrees of upright through the last 2 of 12 s",
+            "rotation": "mean speed of the last 2 of 12 s within 10% of the goal's",
+            "reacher": "finger within 2 cm of the goal through the last 1 of 4.8 s",
+        },
+    }
+    return Outcome(rows, config)
+
+
+# --- the pendulum
+
+
+def _pendulum(context: Context) -> list[dict[str, Any]]:
+    """Rows of figures 4.19 and 4.20."""
+    data, first = _data(context, "pendulum"), PERMUTATIONS[0]
+    rows: list[dict[str, Any]] = []
+    clouds: dict[tuple[int, ...], dict[str, FloatArray]] = {}
+    models = {seed: _trained(context, data, "pendulum", first, seed) for seed in context.seeds}
+    for static in PERMUTATIONS:
+        seeds = context.seeds if static == first else context.seeds[:1]
+        held = [
+            models[seed] if static == first else _trained(context, data, "pendulum", static, seed)
+            for seed in seeds
+        ]
+        rows += _state_rows(static, [disentangled(model, data) for model in held])
+        z = _smoothed(held[0], data.test)
+        clouds[static] = {"z": z, "states": data.test.states.reshape(-1, 2)}
+    figures.representations(context.figures / "figure-4.19.png", clouds)
+    shown: dict[str, dict[str, FloatArray]] = {}
+    for task in _tasks():
+        done = [_pendulum_part(context, data, models[seed], task, seed) for seed in context.seeds]
+        shown[task] = _arrays(context, done[0])
+        note = f"{_STARTS} random starts of the real system; the goal is given as images"
+        metric = f"successes of {_STARTS}"
+        rows.append(row(task, metric, [d["successes"] for d in done], None, note))
+        metric = "median time until held, s" if task == "swing-up" else "median error of speed, %"
+        rows.append(row(task, metric, [d["figure"] for d in done]))
+    figures.film_strips(context.figures / "figure-4.20.png", shown)
+    figures.traces(context.figures / "figure-4.20-traces.png", shown)
+    figures.animation(context.figures / "figure-4.20.gif", shown)
+    return rows
+
+
+def disentangled(model: EKVAE, data: SequenceSet) -> dict[str, float]:
+    """R^2 on the test part, fitted on the training part.
+
+    Returns:
+        ``angle`` (mean of sine and cosine) and ``leak`` (velocity) from the static dimensions of z
+        alone, ``velocity`` from the others.
+    """
+    static = list(model.config.static)
+    rest = [d for d in range(model.latent) if d not in static]
+    z, y = _smoothed(model, data.train), data.train.states.reshape(-1, 2)
+    z_test, y_test = _smoothed(model, data.test), data.test.states.reshape(-1, 2)
+    position = angle_and_velocity(
+        z[None][..., static], y[None], z_test[None][..., static], y_test[None]
+    )
+    velocity = r_squared(z[:, rest], y[:, 1], z_test[:, rest], y_test[:, 1])
+    return {"angle": position["angle"], "leak": position["velocity"], "velocity": velocity}
+
+
+def _smoothed(model: EKVAE, part: Sequences) -> FloatArray:
+    """Smoothed states of sequences, (N T, D_z)."""
+    import torch
+
+    from training.dssm.batch import SequenceBatch
+
+    with torch.no_grad():
+        return model.smooth(SequenceBatch.of(part)).mean.flatten(0, 1).double().numpy()
+
+
+def _state_rows(static: tuple[int, ...], found: list[dict[str, float]]) -> list[dict[str, Any]]:
+    """How well position and velocity lie in the dimensions that are theirs."""
+    dynamic = next(d for d in range(3) if d not in static)
+    name = f"VHP-EKVAE (CO), velocity in z{dynamic + 1}"
+    note = "smoothed states of held-out sequences; the thesis shows a picture"
+    return [
+        row(name, "R^2 of angle, static dimensions", [f["angle"] for f in found], None, note),
+        row(name, f"R^2 of velocity, z{dynamic + 1} alone", [f["velocity"] for f in found]),
+        row(name, "R^2 of velocity, static dimensions", [f["leak"] for f in found]),
+    ]
+
+
+def _pendulum_part(
+    context: Context, data: SequenceSet, model: EKVAE, task: str, seed: int
+) -> dict[str, Any]:
+    """Learn one policy and test it: successes, and the task's own figure."""
+    settings = {
+        **_policy_settings(context, task),
+        "model": {**asdict(_run_of(context, "pendulum")), "seed": seed, "data": data.note},
+    }
+
+    def compute(folder: Path) -> dict[str, Any]:
+        reward, speed = _pendulum_goal(model, data, task)
+        policy = _learned(model, data, reward, settings, seed)
+        episode = _tested(model, policy, settings, seed)
+        _keep(folder, episode, speed)
+        return {**judged(episode.states, speed, data.interval), "folder": folder.name}
+
+    return context.part(f"{task.replace(' ', '')}-seed-{seed}", settings, compute)
+
+
+def _pendulum_goal(model: EKVAE, data: SequenceSet, task: str) -> tuple[Reward, float | None]:
+    """The reward of a task, and the goal speed in rad/s where it has one."""
+    import torch
+
+    from training.data.pendulum import render_pendulum
+    from training.dssm import policy
+
+    if task == "swing-up":
+        upright = torch.from_numpy(render_pendulum(np.zeros(())))
+        return policy.position_reward(model, policy.encoded_position(model, upright)), None
+    share = _SPEEDS[_tasks().index(task) - 1]
+    speed = share * float(np.abs(data.train.states[..., 1]).max())
+    goal = policy.encoded_velocity(model, rotating(speed, data.interval, data.train.steps))
+    return policy.velocity_reward(model, goal), speed
+
+
+def rotating(speed: float, interval: float, steps: int) -> SequenceBatch:
+    """Sequences of a pendulum that turns steadily, with the torques that this takes.
+
+    Args:
+        speed: rad/s.
+        interval: seconds of a step.
+        steps: T.
+    """
+    import torch
+
+    from training.data.actuated import DAMPING, GRAVITY, TORQUE
+    from training.data.pendulum import render_pendulum
+    from training.dssm.batch import SequenceBatch
+
+    first = np.linspace(0, 2 * np.pi, _SHOWN, endpoint=False)[:, None]
+    angles = first + speed * interval * np.arange(steps)
+    between = angles[:, :-1] + 0.5 * speed * interval
+    controls = (DAMPING * speed - GRAVITY * np.sin(between)) / TORQUE
+    return SequenceBatch(
+        torch.from_numpy(render_pendulum(angles)),
+        torch.from_numpy(controls[..., None].astype(np.float32)),
+    )
+
+
+def _tested(model: EKVAE, policy: Policy, settings: Mapping[str, Any], seed: int) -> Episode:
+    from training.data.actuated import ActuatedPendulum
+    from training.data.systems import Environment
+    from training.dssm.policy import act
+
+    world = Environment(ActuatedPendulum(), _STARTS, seed=1000 + seed)
+    return act(model, policy, world, settings["test"])
+
+
+def judged(states: FloatArray, speed: float | None, interval: float) -> dict[str, Any]:
+    """Successes and the task's figure, from true states (B, T, 2).
+
+    Args:
+        states: angle and velocity.
+        speed: the goal's, rad/s; None: the goal is upright.
+        interval: seconds of a step.
+    """
+    last = _HELD["pendulum"]
+    if speed is None:
+        away = np.abs(np.angle(np.exp(1j * states[..., 0]))) > _UPRIGHT  # (B, T)
+        good = ~away[:, -last:].any(axis=1)
+        since = states.shape[1] - np.argmax(away[:, ::-1], axis=1)  # the first step held on
+        times = np.where(good, interval * np.where(away.any(axis=1), since, 0), np.inf)
+        longest = interval * states.shape[1]
+        return {
+            "successes": int(good.sum()),
+            "figure": float(np.median(np.minimum(times, longest))),
+        }
+    wrong = np.abs(states[:, -last:, 1].mean(axis=1) / speed - 1)
+    return {"successes": int((wrong <= 0.1).sum()), "figure": float(100 * np.median(wrong))}
+
+
+# --- the reacher
+
+
+def _reacher(context: Context, data: SequenceSet) -> list[dict[str, Any]]:
+    """Rows of figure 4.21."""
+    seed = context.seeds[0]
+    model = _trained(context, data, "reacher", (0, 1), seed)
+    name, note = "VHP-EKVAE (CO), reacher's angles", f"{data.name}, held-out sequences"
+    found = joints(model, data, circle=False)
+    rows = [row(name, f"R^2 {which}", [value], None, note) for which, value in found.items()]
+    goals = 2 if context.quick else _STARTS
+    done = [_goal_part(context, data, model, number, seed) for number in range(goals)]
+    gaps = [float(d["distance"]) for d in done]
+    rows.append(row("reacher", f"goals reached of {goals}", [sum(gap < _NEAR for gap in gaps)]))
+    rows.append(row("reacher", "median distance in the end, mm", [1e3 * float(np.median(gaps))]))
+    shown = [_arrays(context, d) for d in done[:4]]
+    figures.reaching(context.figures / "figure-4.21.png", shown)
+    return rows
+
+
+def _goal_part(
+    context: Context, data: SequenceSet, model: EKVAE, number: int, seed: int
+) -> dict[str, Any]:
+    """One policy for one goal posture: how far the finger is from it at the end, in metres."""
+    settings = {
+        **_policy_settings(context, f"goal {number}"),
+        "model": {**asdict(_run_of(context, "reacher")), "seed": seed, "data": data.note},
+        "system": data.name,
+    }
+
+    def compute(folder: Path) -> dict[str, Any]:
+        import torch
+
+        from training.data.reacher import finger_position, reacher_system
+        from training.data.systems import Environment
+        from training.dssm import policy
+
+        goal = data.test.states[number, 0] * [1, 1, 0, 0]  # a posture, at rest
+        seen = torch.from_numpy(goal[:2].astype(np.float32))
+        reward = policy.position_reward(model, policy.encoded_position(model, seen))
+        chosen = _learned(model, data, reward, settings, seed)
+        world = Environment(reacher_system("angles"), 1, seed=2000 + number)
+        episode = policy.act(model, chosen, world, settings["test"])
+        target = finger_position(goal)
+        gaps = np.linalg.norm(finger_position(episode.states[0]) - target, axis=-1)
+        _keep(folder, episode, None, target=target)
+        return {"distance": float(gaps[-_HELD["reacher"] :].max()), "folder": folder.name}
+
+    return context.part(f"goal-{number}-seed-{seed}", settings, compute)
+
+
+# --- both
+
+
+def _learned(
+    model: EKVAE, data: SequenceSet, reward: Reward, settings: Mapping[str, Any], seed: int
+) -> Policy:
+    from training.dssm.policy import PolicyConfig, learn_policy
+
+    given = {name: settings[name] for name in ("limit", "horizon", "steps", "batch")}
+    config = PolicyConfig(**given, seed=seed)
+    return learn_policy(model, _starts(model, data), reward, config).policy
+
+
+def _starts(model: EKVAE, data: SequenceSet) -> Tensor:
+    """Smoothed states of the training sequences, (N, D_z): where paths begin."""
+    import torch
+
+    from training.dssm.batch import SequenceBatch
+
+    with torch.no_grad():
+        some = data.train.take(slice(200))
+        return model.smooth(SequenceBatch.of(some)).mean.flatten(0, 1)
+
+
+def _keep(
+    folder: Path, episode: Episode, speed: float | None, target: FloatArray | None = None
+) -> None:
+    nothing = np.array(np.nan)
+    np.savez_compressed(
+        folder / "episode.npz",
+        observations=episode.observations.astype(np.float16),
+        controls=episode.controls,
+        states=episode.states,
+        speed=nothing if speed is None else np.array(speed),
+        target=nothing if target is None else target,
+    )
+
+
+def _arrays(context: Context, found: Mapping[str, Any]) -> dict[str, FloatArray]:
+    with np.load(context.work / found["folder"] / "episode.npz") as file:
+        return {key: file[key] for key in file.files}

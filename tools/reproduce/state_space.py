@@ -1,0 +1,180 @@
+"""Table 4.1 and figures 4.1 to 4.3 and 4.5 to 4.14: state-space models of a pendulum's images.
+
+Every model is trained by constrained optimisation (CO, Algorithm 3) and by linear annealing, with
+the VHP and with its original p(z_1), in as many steps each. Labels (angles and velocities) judge
+alone. What the table reports on are sequences that nothing was trained on or chosen by.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tools.reproduce.experiment import Context, Outcome, row
+from tools.reproduce.state_space_training import Run, train_part, turning_part
+
+if TYPE_CHECKING:
+    from training.data.sequences import SequenceSet
+
+TITLE = "Table 4.1: pendulum images, system identification and prediction"
+SEEDS = 5
+STEPS, QUICK_STEPS = 2000, 60
+_ANNEALED = 0.5  # of the steps, until beta is 1
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the table.
+
+    Attributes:
+        name: as the thesis has it.
+        run: what is trained.
+        thesis: its figures: test ELBO, R^2 of angle and velocity, prediction error; None: it has no
+            such row.
+    """
+
+    name: str
+    run: Run
+    thesis: tuple[float, float, float, float] | None = None
+
+
+def _method(
+    label: str, kind: str, prior: str, schedule: str, thesis: tuple[float, ...] | None = None
+) -> Method:
+    name = f"{label} ({'CO' if schedule == 'co' else schedule})"
+    figures = None if thesis is None else (thesis[0], thesis[1], thesis[2], thesis[3])
+    return Method(name, Run(kind, {"prior": prior}, schedule), figures)
+
+
+METHODS = {
+    "vhp-ekvae": _method("VHP-EKVAE", "ekvae", "vhp", "co", (807.3, 0.992, 0.998, 1.99e-4)),
+    "ekvae": _method("EKVAE", "ekvae", "normal", "co", (805.9, 0.957, 0.991, 3.53e-4)),
+    "ekvae-annealing": _method(
+        "EKVAE", "ekvae", "normal", "annealing", (804.2, 0.687, 0.339, 1.94e-3)
+    ),
+    "vhp-dvbs": _method("VHP-DVBS", "dvbs", "vhp", "co", (804.3, 0.992, 0.989, 5.63e-4)),
+    "dvbs": _method("DVBS", "dvbs", "transform", "co", (803.8, 0.985, 0.980, 9.41e-4)),
+    "dvbs-annealing": _method(
+        "DVBS", "dvbs", "transform", "annealing", (803.1, 0.795, 0.237, 4.67e-3)
+    ),
+    "vhp-dks": _method("VHP-DKS", "dks", "vhp", "co", (804.7, 0.973, 0.990, 1.73e-3)),
+    "dks": _method("DKS", "dks", "normal", "co", (804.1, 0.912, 0.962, 2.36e-3)),
+    "dks-annealing": _method("DKS", "dks", "normal", "annealing", (804.0, 0.330, 0.040, 2.12e-2)),
+    # the thesis anneals without a VHP alone: what the schedule does is seen with one, too
+    "vhp-ekvae-annealing": _method("VHP-EKVAE", "ekvae", "vhp", "annealing"),
+    "vhp-dvbs-annealing": _method("VHP-DVBS", "dvbs", "vhp", "annealing"),
+    "vhp-dks-annealing": _method("VHP-DKS", "dks", "vhp", "annealing"),
+}
+QUICK = ("vhp-ekvae", "dks-annealing")
+
+
+def run(context: Context) -> Outcome:
+    """Train every method on every seed, judge, draw."""
+    from tools.reproduce.state_space_figures import draw
+
+    data = pendulum_sequences(context)
+    names = QUICK if context.quick else tuple(METHODS)
+    runs = {name: budgeted(METHODS[name].run, context) for name in names}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for seed in context.seeds:
+        for name in names:
+            one = train_part(context, name, runs[name], data, seed)
+            found[name].append(turning_part(context, one, runs[name], data))
+    rows = [line for name in names for line in table_rows(METHODS[name], found[name])]
+    draw(context, {METHODS[name].name: (runs[name], found[name]) for name in names}, data)
+    table = [summary(METHODS[name], found[name]) for name in names]
+    return Outcome(rows, _config(runs, data), {"table": table, "runs": found})
+
+
+def pendulum_sequences(context: Context) -> SequenceSet:
+    """500 sequences of 15 images to train on, as many others to report on; few where quick."""
+    from training.data.actuated import actuated_pendulum
+
+    return actuated_pendulum(100, test=50, validation=10) if context.quick else actuated_pendulum()
+
+
+def budgeted(run: Run, context: Context, steps: int = STEPS, annealed: float = _ANNEALED) -> Run:
+    """A run with this experiment's steps."""
+    steps = QUICK_STEPS if context.quick else steps
+    return replace(run, steps=steps, annealing=round(annealed * steps))
+
+
+def table_rows(method: Method, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines of a method, over the seeds whose runs did not break off."""
+    sound = [one for one in found if "mse" in one]
+    broken = [one["failed"] for one in found if "mse" not in one]
+    note = "; ".join(
+        [
+            f"constraint first met at step {[one['met_at'] for one in sound]}"
+            if method.run.schedule == "co"
+            else "",
+            f"{len(broken)} of {len(found)} runs broke off: {broken[0]}" if broken else "",
+            f"{sum(one['skipped'] for one in sound)} steps skipped"
+            if any(one["skipped"] for one in sound)
+            else "",
+        ]
+    ).strip("; ")
+    thesis = method.thesis or (None, None, None, None)
+    metrics = (
+        ("test ELBO (nats a sequence)", "elbo_sequence", thesis[0], note),
+        ("R^2 angle", "angle", thesis[1], ""),
+        ("R^2 velocity", "velocity", thesis[2], ""),
+        ("R^2 velocity, by a regression that turns with the angle", "turning_velocity", None, ""),
+        ("prediction MSE (z_1 drawn)", "mse", thesis[3], ""),
+        ("prediction MSE (z_1 drawn), median of the sequences", "mse_median", None, ""),
+        ("prediction MSE (mean of z_1)", "mse_of_mean", None, ""),
+        ("prediction MSE (mean of z_1), median of the sequences", "mse_of_mean_median", None, ""),
+        ("rate (nats a step)", "rate", None, ""),
+        ("seconds to train", "seconds", None, ""),
+    )
+    if not sound:
+        return [row(method.name, "runs that broke off", [len(broken)], None, note)]
+    return [
+        row(method.name, name, [one[key] for one in sound], figure, text)
+        for name, key, figure, text in metrics
+    ]
+
+
+def summary(method: Method, found: list[dict[str, Any]]) -> dict[str, Any]:
+    """One line for a method: medians over the seeds, and the thesis's figures."""
+    sound = [one for one in found if "mse" in one]
+    keys = (
+        "elbo_sequence",
+        "angle",
+        "velocity",
+        "turning_velocity",
+        "mse",
+        "mse_of_mean",
+        "mse_median",
+    )
+    medians = {key: statistics.median(one[key] for one in sound) for key in keys if sound}
+    names = ("elbo_sequence", "angle", "velocity", "mse")
+    figures = method.thesis or (None, None, None, None)
+    return {
+        "method": method.name,
+        "seeds": len(sound),
+        **medians,
+        "thesis": dict(zip(names, figures, strict=True)),
+    }
+
+
+def _config(runs: Mapping[str, Run], data: SequenceSet) -> dict[str, Any]:
+    """What the figures depend on, and what is not the thesis's own."""
+    any_run = asdict(next(iter(runs.values())))
+    for name in ("kind", "model", "schedule"):
+        del any_run[name]
+    return {
+        **any_run,
+        "methods": {name: {"kind": r.kind, **r.model} for name, r in runs.items()},
+        "data": data.note,
+        "sigma": "the thesis does not give it; its ELBO of 807 nats a sequence is that of 3,840 "
+        "pixels with sigma^2 = 0.1 (893) less a rate of some 86. Here it is the moving root mean "
+        "squared error, at least 0.03, with which the EKVAE predicts best (after 950 steps 0.0024 "
+        "against 0.0046 with 0.316) and the recurrent posteriors learn the velocity late or "
+        "twisted; see observation-noise",
+        "regressions": "fitted on states of the training part, judged on those of the test part",
+        "prediction": "15 steps from z_1 given 5 observations; mean and median over the sequences",
+        "reduced": "the thesis does not say how long it trained",
+    }

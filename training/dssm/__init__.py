@@ -1,0 +1,1 @@
+"""Deep state-space models behind one interface (thesis, chapter 4)."""
