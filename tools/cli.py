@@ -60,6 +60,7 @@ def _parse(arguments: Sequence[str]) -> Command:
     from tools.gallery import GalleryCommand
     from tools.info import Info
     from tools.inspect.command import Inspect
+    from tools.plan import Plan
     from tools.reid_eval.command import ReidEval
     from tools.reproduce.command import Reproduce
     from tools.track import Track
@@ -76,6 +77,7 @@ def _parse(arguments: Sequence[str]) -> Command:
         | Annotated[Fit, tyro.conf.subcommand("fit")]
         | Annotated[Train, tyro.conf.subcommand("train")]
         | Annotated[Inspect, tyro.conf.subcommand("inspect")]
+        | Annotated[Plan, tyro.conf.subcommand("plan")]
         | Annotated[Embed, tyro.conf.subcommand("embed")]
         | Annotated[GalleryCommand, tyro.conf.subcommand("gallery")]
         | Annotated[ReidEval, tyro.conf.subcommand("reid-eval")]

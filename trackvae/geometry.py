@@ -210,6 +210,33 @@ def relative_flatness(G: Tensor, c2: Tensor | None = None) -> Tensor:
     return (G / c2 - identity).square().sum((-2, -1)) / G.shape[-1]
 
 
+def smoothed_metric(G: Tensor, smoothing: float | Tensor) -> Tensor:
+    """``G~ = U diag{s^3 / (s^2 + lambda)} V^T`` (Eq. 5.10): small singular values made smaller.
+
+    A step through a narrow region of high gradients, which a finite number of points on a curve
+    overlooks, then costs more beside a long way over a gentle one. G is symmetric and positive
+    semi-definite, so the same is the linear smoother ``G^2 (G^2 + lambda)^-1 G``, which has a
+    gradient where singular values coincide, as those of a decomposition have not.
+
+    Args:
+        G: (..., D_z, D_z).
+        smoothing: lambda_s, at least 0, in G's unit squared; 0: G itself.
+
+    Returns:
+        (..., D_z, D_z), symmetric.
+    """
+    if isinstance(smoothing, float | int) and smoothing == 0:
+        return G
+    identity = torch.eye(G.shape[-1], dtype=G.dtype, device=G.device)
+    trace = G.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+    scale = torch.where(trace > 0, trace, 1.0)
+    ratio = G / scale  # of trace 1: squares of G leave float32 where gradients are high
+    weight = (smoothing / scale / scale).clamp_max(1e30)
+    square = ratio @ ratio
+    smooth = scale * torch.linalg.solve(square + weight * identity, square @ ratio)
+    return (smooth + smooth.mT) / 2
+
+
 def segment_lengths(
     decoder: Decoder, curve: Tensor, *, by: Literal["distance", "metric"] = "distance"
 ) -> Tensor:

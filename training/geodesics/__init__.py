@@ -1,5 +1,7 @@
-"""Shortest paths in a latent space: on a graph of samples (thesis, section 3.4)."""
+"""Shortest paths in a latent space: on graphs (thesis, 3.4) and continuous ones (5.1)."""
 
+from training.geodesics.curves import Geodesics, Outcome, bezier_curves, constant_speed
+from training.geodesics.energy import smoothed_edges, smoothed_length, smoothing_for
 from training.geodesics.graph import (
     Cost,
     Graph,
@@ -13,17 +15,42 @@ from training.geodesics.graph import (
     riemannian,
     smoothness_factor,
 )
+from training.geodesics.neural import Neural
+from training.geodesics.relax import Chain, Spline
+from training.geodesics.search import a_star, distances, latent_bound, observation_bound, parts
+from training.geodesics.solve import Path, Solver, bezier, on_graph, solve, straight
 
 __all__ = [
+    "Chain",
     "Cost",
+    "Geodesics",
     "Graph",
     "GraphPath",
+    "Neural",
+    "Outcome",
+    "Path",
+    "Solver",
+    "Spline",
+    "a_star",
+    "bezier",
+    "bezier_curves",
+    "constant_speed",
+    "distances",
     "euclidean",
     "floor",
     "interpolate",
+    "latent_bound",
     "neighbour_graph",
+    "observation_bound",
+    "on_graph",
     "padded",
+    "parts",
     "resample",
     "riemannian",
+    "smoothed_edges",
+    "smoothed_length",
+    "smoothing_for",
     "smoothness_factor",
+    "solve",
+    "straight",
 ]

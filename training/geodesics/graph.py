@@ -122,7 +122,7 @@ class Graph:
 
         graph = self
         while True:
-            count, part = connected_components(graph._matrix(), directed=False)
+            count, part = connected_components(graph.matrix(), directed=False)
             if count == 1:
                 return graph
             inside = part == np.bincount(part).argmin()
@@ -148,7 +148,7 @@ class Graph:
         starts, ends = np.asarray(starts, dtype=np.int64), np.asarray(ends, dtype=np.int64)
         if starts.shape != ends.shape or starts.ndim != 1:
             raise ValueError(f"starts {starts.shape} and ends {ends.shape}, expected one length")
-        return self._paths(self._matrix(), starts, ends)
+        return self._paths(self.matrix(), starts, ends)
 
     def _paths(self, matrix: csr_array, starts: IntArray, ends: IntArray) -> list[GraphPath | None]:
         """Shortest paths along the entries of a matrix of (from, to) weights."""
@@ -164,11 +164,11 @@ class Graph:
                 row = int(np.searchsorted(block, starts[pair]))
                 cost = float(distance[row, ends[pair]])
                 if np.isfinite(cost):
-                    nodes = _trace(before[row], int(starts[pair]), int(ends[pair]))
+                    nodes = trace(before[row], int(starts[pair]), int(ends[pair]))
                     found[pair] = GraphPath(nodes, self.nodes[torch.from_numpy(nodes)], cost)
         return found
 
-    def _matrix(self, only_from: int | None = None, only_to: int | None = None) -> csr_array:
+    def matrix(self, only_from: int | None = None, only_to: int | None = None) -> csr_array:
         """(N, N) CSR, rows from and columns to; explicit zeros are edges that cost nothing.
 
         Symmetric, but for the nodes from ``only_from`` on, which are never arrived at, and those
@@ -232,7 +232,7 @@ def interpolate(graph: Graph, start: Tensor, end: Tensor) -> list[GraphPath | No
     near = euclidean(start, end) <= _reach(graph, start)
     own = starts[near.numpy()]  # an end among its start's k nearest is joined to it as a node is
     whole = whole._with_edges(np.stack([own, own + count], axis=1))
-    matrix = whole._matrix(only_from=first, only_to=first + count)
+    matrix = whole.matrix(only_from=first, only_to=first + count)
     return whole._paths(matrix, starts, starts + count)
 
 
@@ -373,7 +373,7 @@ def _costs(cost: Cost, nodes: Tensor, edges: IntArray) -> FloatArray:
     return weights
 
 
-def _trace(before: IntArray, start: int, end: int) -> IntArray:
+def trace(before: IntArray, start: int, end: int) -> IntArray:
     """Nodes from start to end along predecessors."""
     nodes = [end]
     while nodes[-1] != start:
