@@ -16,7 +16,7 @@ import numpy as np
 
 from reid.crops import checked_boxes
 from trackvae.arrays import FloatArray, Image
-from trackvae.errors import InputError
+from trackvae.errors import InputError, UsageError
 
 AnyEmbedder: TypeAlias = Callable[[Image, FloatArray], FloatArray]
 
@@ -90,7 +90,15 @@ def from_extractor(model: FeatureExtractor) -> AnyEmbedder:
     Returns:
         ``(image, boxes (N, 4)) -> (N, D)`` float32; of no boxes ``(0, 0)``, and the model is not
         asked.
+
+    Raises:
+        UsageError: it has no ``extract_features``.
     """
+    if not hasattr(model, "extract_features"):
+        raise UsageError(
+            f"a {type(model).__name__} has no extract_features; a callable (frame, boxes) -> "
+            "(N, D) is an embedder as it is"
+        )
 
     def embed(image: Image, boxes: FloatArray) -> FloatArray:
         from supervision import Detections

@@ -89,6 +89,11 @@ def checked_boxes(boxes: FloatArray) -> FloatArray:
     Raises:
         InputError: another shape, or coordinates that are not finite.
     """
+    if hasattr(boxes, "boxes") or hasattr(boxes, "xyxy"):
+        raise InputError(
+            f"boxes are a {type(boxes).__name__}, expected its coordinates (N, 4): .boxes of "
+            "ours, .xyxy of supervision's"
+        )
     boxes = np.asarray(boxes, dtype=np.float64)
     if boxes.size == 0:
         boxes = boxes.reshape(0, 4)

@@ -16,7 +16,12 @@ import numpy.typing as npt
 
 from reid.appearance import AppearanceEncoder
 from reid.crops import cut
-from trackvae.appearance import AppearanceModel, is_appearance_model, read_appearance_model
+from trackvae.appearance import (
+    AppearanceModel,
+    encoder_file,
+    is_appearance_model,
+    read_appearance_model,
+)
 from trackvae.arrays import FloatArray, Image, unit_length
 from trackvae.errors import InputError, UsageError
 
@@ -83,9 +88,10 @@ class Embedder:
         """Take an encoder.
 
         Args:
-            model: what :func:`trackvae.load` gives, or a path: an encoder of ``trackvae fit``,
-                weights of ``trackvae train``, a ``.onnx`` of :func:`reid.onnx_backend.export_onnx`,
-                a supervised descriptor (:mod:`trackvae.residual`).
+            model: what :func:`trackvae.load` gives or takes: ``default``, or a path to an encoder
+                of ``trackvae fit`` (or its folder), weights of ``trackvae train``, a ``.onnx`` of
+                :func:`reid.onnx_backend.export_onnx`, a supervised descriptor
+                (:mod:`trackvae.residual`).
                 The model itself is neither changed nor held.
             backend: ``onnx`` takes weights too; a ``.onnx`` needs no torch and is always taken so.
             precision: of torch's weights and activations; embeddings are float32 in any case.
@@ -102,6 +108,8 @@ class Embedder:
             UsageError: settings that mean nothing.
         """
         _check_settings(backend, precision, batch, threads)
+        if isinstance(model, (str, Path)):
+            model = encoder_file(model)
         fitted = _appearance_model(model)
         self._normalise = fitted is not None if normalise is None else normalise
         self._encoder: Encoder

@@ -36,10 +36,11 @@ class Embed:
     source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES|SEQUENCE")]
     """A folder of crops, or a MOT sequence with images."""
     encoder: Annotated[str, tyro.conf.arg(metavar="E")]
-    """Weights of trackvae train (or their folder, or a .onnx
-    made of them), or a descriptor: colour-stripes,
-    colour-stripes-hsv, gradients, colours-and-gradients,
-    raw-pixels, backbone:NAME[:WEIGHTS]."""
+    """default; weights of trackvae fit or train (or their
+    folder, or a .onnx made of them); or a descriptor:
+    colour-stripes, colour-stripes-hsv, gradients,
+    colours-and-gradients, colours-and-shape, raw-pixels,
+    backbone:NAME[:WEIGHTS]."""
     out: Annotated[Path, tyro.conf.arg(metavar="FILE")]
     """The .npz to write."""
     boxes: Literal["det", "gt"] = "det"

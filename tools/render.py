@@ -67,7 +67,7 @@ def _table(
     path: Path, content: dict[str, Any], chosen: Sequence[Any], columns: Sequence[str]
 ) -> str:
     said = [column.partition(" as ")[0] for column in columns]
-    heads = [column.partition(" as ")[2] or column for column in columns]
+    heads = [column.partition(" as ")[2] or column.partition(":")[0] for column in columns]
     keys, forms = zip(*(key.partition(":")[::2] for key in said), strict=True)
     rows = [[_reach(row, key) for key in keys] for row in chosen]
     for key, *values in zip(keys, *rows, strict=True):

@@ -14,6 +14,7 @@ import tyro
 
 from tools.finishing import check_relinking, refine, rejoin
 from tools.flags import assignments, check_frame_rate
+from trackvae.appearance import encoder_file
 from trackvae.errors import InputError, UsageError
 from trackvae.files import write_text
 
@@ -67,7 +68,8 @@ class Track:
     """Also write DIR/<name>.jsonl, one JSON object a frame."""
     relink: bool = False
     """Afterwards join the tracks that looks and motion say are one object; every file shows the
-    joined ones. Needs an encoder, or detections with features."""
+    joined ones. For trackers by motion such as sort: trackvae has used the looks already, and may
+    lose by it. Needs an encoder, or detections with features."""
     interpolate: int = 0
     """Afterwards fill a track's gaps of up to so many frames, in <name>.txt; the video and the
     JSON Lines show the tracks as they were followed."""
@@ -115,12 +117,17 @@ class _Runner:
                     print(f"{name}: already done, left out")
                     self._done[name] = before[name]
                     continue
+                if before.pop(name, None) is not None:  # what it was is overwritten from here on
+                    self._write_run(before)
+                    for ending in (".mp4", ".jsonl"):
+                        (self.command.out / f"{name}{ending}").unlink(missing_ok=True)
                 self._track(name, source)
                 before[name] = self._done[name]
-                write_text(self.command.out / _RUN_FILE, json.dumps(before, indent=1) + "\n")
+                self._write_run(before)
         except KeyboardInterrupt:
             where = self.command.out / f"{name}.txt"
-            print(f"\ninterrupted; {where} is valid up to where it ends", file=sys.stderr)
+            plain = ", not re-linked" if self.command.relink else ""
+            print(f"\ninterrupted; {where} is valid up to where it ends{plain}", file=sys.stderr)
             return 130
         finally:
             if self._done:
@@ -310,6 +317,9 @@ class _Runner:
 
     # --- what was done
 
+    def _write_run(self, done: dict[str, dict[str, Any]]) -> None:
+        write_text(self.command.out / _RUN_FILE, json.dumps(done, indent=1) + "\n")
+
     def _fingerprint(self, opened: DetectedSource) -> dict[str, Any]:
         """Everything that decides what the result is."""
         command = asdict(self.command)
@@ -319,8 +329,19 @@ class _Runner:
             if name not in ("sources", "out", "resume", "no_score")
         }
         table = getattr(opened.detector, "path", None)
-        settings["files"] = [_stamp(path) for path in (opened.source.path, table) if path]
+        given = (opened.source.path, table, self._encoder_path(), *self._detector_path())
+        settings["files"] = [_stamp(path) for path in given if path]
         return cast(dict[str, Any], json.loads(json.dumps(settings)))
+
+    def _encoder_path(self) -> Path | None:
+        """The file of the encoder, where it is one."""
+        path = Path(self.command.encoder)
+        return encoder_file(path) if path.exists() else None
+
+    def _detector_path(self) -> tuple[Path, ...]:
+        """The file of the detector's network, where it is one."""
+        path = Path((self.command.detector or "").partition(":")[2])
+        return (path,) if path.is_file() else ()
 
     def _is_done(
         self, name: str, opened: DetectedSource, before: dict[str, dict[str, Any]]

@@ -38,7 +38,7 @@ ACTIVATIONS: Mapping[str, Callable[[FloatArray], FloatArray]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class AppearanceModel:
     """q(z|x) for the features of a crop.
 
@@ -58,6 +58,11 @@ class AppearanceModel:
     layers: tuple[tuple[FloatArray, FloatArray], ...]
     activation: str = "silu"
     card: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """In one line, without its arrays."""
+        layers = len(self.layers)
+        return f"AppearanceModel({self.features}, {layers} layers, dim {self.dim})"
 
     def __post_init__(self) -> None:
         """Refuse arrays that do not fit each other.

@@ -9,7 +9,7 @@ import supervision
 from reid.adapters import ForTrackers, from_extractor, with_embeddings
 from reid.descriptors import ColourStripes
 from tracker import Tracker
-from trackvae.errors import InputError
+from trackvae.errors import InputError, UsageError
 
 BOXES = np.array([[10.0, 5.0, 40.0, 90.0], [60.0, 20.0, 80.0, 75.0], [0.0, 0.0, 120.0, 100.0]])
 IMAGE = np.random.default_rng(0).integers(0, 256, (100, 120, 3)).astype(np.uint8)
@@ -85,3 +85,8 @@ def test_our_tracker_takes_carried_embeddings_and_somebodys_model_alike(detectio
 def test_what_has_no_boxes_is_refused_by_name(given):
     with pytest.raises(InputError, match=f"a {type(given).__name__} without xyxy"):
         ForTrackers(ColourStripes()).extract_features(given, IMAGE)
+
+
+def test_a_model_that_extracts_nothing_is_refused_at_once():
+    with pytest.raises(UsageError, match="function has no extract_features; a callable"):
+        from_extractor(lambda image, boxes: boxes)

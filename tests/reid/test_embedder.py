@@ -262,3 +262,24 @@ def test_files_that_are_no_encoder(name, write, message, tmp_path):
 def test_settings_that_mean_nothing(weights, settings, message):
     with pytest.raises(UsageError, match=message):
         Embedder(weights, **settings)
+
+
+def test_the_shipped_encoder_goes_by_its_name(tmp_path):
+    from trackvae import load
+    from trackvae.appearance import encoder_file
+
+    here = np.array([[2.0, 3.0, 20.0, 40.0], [5.0, 1.0, 30.0, 38.0]])
+    expected = Embedder(load("default"))(IMAGE, here)
+    np.testing.assert_array_equal(Embedder("default")(IMAGE, here), expected)
+    (tmp_path / "encoder.safetensors").write_bytes(encoder_file("default").read_bytes())
+    np.testing.assert_array_equal(Embedder(tmp_path)(IMAGE, here), expected)
+
+
+def test_detections_are_no_boxes():
+    from tracker import Detections
+
+    given = Detections(
+        boxes=np.array([[2.0, 3.0, 20.0, 40.0]]), scores=np.ones(1), classes=np.ones(1, int)
+    )
+    with pytest.raises(InputError, match="boxes are a Detections, expected its coordinates"):
+        Embedder("default")(IMAGE, given)

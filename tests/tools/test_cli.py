@@ -17,6 +17,7 @@ from tests.processes import start_python
 from tools.cli import main
 from tracker.io.mot import read_boxes
 from tracker.synthetic import Scene, SceneConfig
+from trackvae.appearance import encoder_file
 
 FRAMES = 14
 
@@ -101,6 +102,33 @@ def test_resuming_takes_nothing_else_for_done(street, tmp_path, capsys):
         assert "already done" not in capsys.readouterr().out
     main(["track", str(other), *resume])
     assert "already done" in capsys.readouterr().out
+
+
+def test_a_result_that_was_begun_anew_is_not_done(street, tmp_path, capsys, monkeypatch):
+    """A later run that is killed in the middle leaves a part, and nothing of the first beside."""
+    resume = ["--out", str(tmp_path), "--resume", "--no-score"]
+    main(["track", str(street), "--jsonl", *resume])
+    with monkeypatch.context() as killed:
+        killed.setattr("tools.track.time.perf_counter", lambda: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            main(["track", str(street), "--set", "max_age=3", *resume])
+    assert not (tmp_path / "street.jsonl").exists()
+    capsys.readouterr()
+    main(["track", str(street), "--jsonl", *resume])
+    assert "already done" not in capsys.readouterr().out
+
+
+def test_another_encoder_of_that_name_is_another_result(street, tmp_path, capsys):
+    look = tmp_path / "look.safetensors"
+    shutil.copyfile(encoder_file("default"), look)
+    flags = ["--tracker", "deepsort", "--encoder", str(look), "--no-score"]
+    resume = [*flags, "--out", str(tmp_path / "out"), "--resume"]
+    main(["track", str(street), *resume])
+    main(["track", str(street), *resume])
+    assert "already done" in capsys.readouterr().out
+    os.utime(look, (1, 1))
+    main(["track", str(street), *resume])
+    assert "already done" not in capsys.readouterr().out
 
 
 def test_what_is_done_is_shown_where_a_later_source_breaks(street, tmp_path, capsys):

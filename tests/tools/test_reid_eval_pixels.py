@@ -123,6 +123,9 @@ def test_names_say_what_is_trained():
 def test_nobody_is_told_who_is_asked_for(scene):
     with pytest.raises(UsageError, match="would be told those that it is asked for"):
         score_sequence(scene.path, open_encoder("supervised"), Options(gap=20))
+    told = Options(fit=(str(scene.path),), gap=20)
+    with pytest.raises(UsageError, match="which is the one that is scored"):
+        score_sequence(scene.path, open_encoder("supervised"), told)
 
 
 def test_is_scored_where_it_was_learned(scene):

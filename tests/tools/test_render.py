@@ -48,6 +48,8 @@ def test_a_column_may_lie_deeper_and_rows_elsewhere(results):
 def test_a_column_says_how_its_numbers_are_written(results):
     document = DOCUMENT.replace("frames/s as fps", "frames/s:.2f as fps")
     assert "| sort | 1234.50 |" in render.rendered(document, results)
+    unnamed = DOCUMENT.replace("frames/s as fps", "frames/s:.2f")
+    assert "| frames/s |" in render.rendered(unnamed, results)
 
 
 def test_rows_are_chosen_by_an_entry(results):

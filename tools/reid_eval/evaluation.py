@@ -167,7 +167,17 @@ def _trained(
             f"{encoder.name} learns from identities, and would be told those that it is asked "
             "for; --fit other:SEQUENCE names sequences to learn from"
         )
+    from tools.train.machine import check_torch
+
+    check_torch(f"reid-eval --encoder {encoder.name}")
     sources = [own] if own is not None and not others else _open_others(others)
+    if encoder.supervised and own is not None:
+        for source in sources:
+            if _place(source) == _place(own):
+                raise UsageError(
+                    f"--fit other: names {source.name}, which is the one that is scored, and "
+                    f"{encoder.name} learns from identities"
+                )
     try:
         embedder, found = encoder.learn(sources)
     except InputError as error:
@@ -175,6 +185,10 @@ def _trained(
         raise InputError(f"{where}: {encoder.name} cannot be trained: {error}") from error
     made["fit"] = {"on": ", ".join(source.name for source in sources)} | found
     return embedder
+
+
+def _place(source: Source) -> Path | str:
+    return source.name if source.path is None else Path(source.path).resolve()
 
 
 def _open_others(sequences: Sequence[str]) -> list[Source]:

@@ -10,6 +10,10 @@ import numpy as np
 from trackvae.arrays import IntArray
 
 _GOLDEN = 0.618034  # of the circle of hues from one track to the next
+_VALUES, _SATURATIONS = (
+    (0.9, 0.6, 0.35),
+    (0.9, 0.55),
+)  # in turn, so that hues that meet again differ
 
 
 def timelines(path: Path, truth: Path, results: Mapping[str, Path]) -> None:
@@ -76,9 +80,11 @@ def _in_order_of_entry(frames: IntArray, persons: IntArray) -> IntArray:
 
 
 def _colours(tracks: IntArray) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """``(N, 3)`` RGB, far apart for tracks that follow each other."""
+    """``(N, 3)`` RGB, of every track its own, far apart for tracks that follow each other."""
     from matplotlib.colors import hsv_to_rgb
 
-    hue = tracks * _GOLDEN % 1.0
-    value = np.where(tracks % 2 == 0, 0.85, 0.6)
-    return np.asarray(hsv_to_rgb(np.stack([hue, np.full(len(hue), 0.85), value], axis=1)))
+    _, shown = np.unique(tracks, return_inverse=True)  # only those that are seen take a colour
+    hue = shown * _GOLDEN % 1.0
+    value = np.take(_VALUES, shown % 3)
+    saturation = np.take(_SATURATIONS, shown // 3 % 2)
+    return np.asarray(hsv_to_rgb(np.stack([hue, saturation, value], axis=1)))
