@@ -261,7 +261,7 @@ def test_ctrl_c_is_told_in_one_line(streets, tmp_path, monkeypatch, capsys):
     assert set(account_of(out)["seconds"]) == {"observe", "join", "train"}
 
 
-def interrupted(*_, **_):
+def interrupted(*_, **__):
     raise KeyboardInterrupt
 
 
