@@ -19,7 +19,7 @@ import numpy as np
 
 from trackvae.arrays import FloatArray, IntArray
 from trackvae.errors import InputError
-from trackvae.tensors import read_arrays, write_arrays
+from trackvae.tensors import has_note, read_arrays, write_arrays
 
 ENCODER = "encoder.safetensors"  # in the folder of a run of ``trackvae fit``
 _ENTRY = "trackvae-appearance"  # of the file's metadata
@@ -173,13 +173,7 @@ def _soft_clamp(value: FloatArray) -> FloatArray:
 
 def is_appearance_model(path: str | Path) -> bool:
     """Whether the file holds one; another safetensors file, or none at all, does not."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(Path(path), framework="np") as file:
-            return _ENTRY in (file.metadata() or {})
-    except (OSError, SafetensorError):
-        return False
+    return has_note(path, _ENTRY)
 
 
 def read_appearance_model(path: str | Path) -> AppearanceModel:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trackvae.errors import InputError, UsageError
-from trackvae.tensors import read_tensors, write_tensors
+from trackvae.tensors import has_note, read_tensors, write_tensors
 
 _ENTRY = "trackvae-residual"  # of the file's metadata
 _HALVED = 16  # how often less a side is at the end
@@ -173,10 +173,4 @@ def load_residual(path: str | Path) -> tuple[ResidualNetwork, dict[str, Any]]:
 
 def is_residual(path: str | Path) -> bool:
     """Whether the file holds such a network; another file, or none at all, does not."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(Path(path), framework="np") as file:
-            return _ENTRY in (file.metadata() or {})
-    except (OSError, SafetensorError):
-        return False
+    return has_note(path, _ENTRY)

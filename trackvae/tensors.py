@@ -61,6 +61,17 @@ def read_arrays(path: str | Path, what: str) -> tuple[dict[str, Any], dict[str, 
     return _read(path, what, "np")
 
 
+def has_note(path: str | Path, entry: str) -> bool:
+    """Whether it is a safetensors file whose notes hold that entry; no file at all does not."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(Path(path), framework="np") as file:
+            return entry in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
+
+
 @contextmanager
 def _written(path: str | Path) -> Iterator[Path]:
     from safetensors import SafetensorError

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from tools.reproduce.geodesic_models import (
     REDUCED,
     Recipe,
     iwae_settings,
-    trained_iwae,
     with_model,
 )
 from tools.reproduce.geodesic_study import (
@@ -29,9 +27,8 @@ from tools.reproduce.geodesic_study import (
     common_rows,
     draw_space,
     draw_velocity,
-    drawn_pair,
+    each_seed,
     figures_of,
-    network_part,
     straight_curve,
     velocities_of,
     ways,
@@ -59,24 +56,17 @@ def run(context: Context) -> Outcome:
 
     data = arm()
     protocol = QUICK if context.quick else FULL
-    measured, settings = [], iwae_settings(RECIPE, data, 0, quick=context.quick)
-    for seed in context.seeds:
-        model, ended = trained_iwae(context, RECIPE, data, seed)
-        key = {"trained": ended, "protocol": asdict(protocol), "seed": seed}
-        found = context.part(
-            f"geodesics-{seed}", key, partial(_measure, model, data, protocol, seed)
-        )
-        network = network_part(
-            context,
-            key,
-            model,
-            _nodes(model, data, protocol),
-            _ends(model, data, protocol, seed),
-            drawn_pair(found),
-        )
-        measured.append(found | network)
-        if seed == context.seeds[0]:
-            _draw(context, model, data, found, protocol, seed)
+    settings = iwae_settings(RECIPE, data, 0, quick=context.quick)
+    measured = each_seed(
+        context,
+        RECIPE,
+        data,
+        protocol,
+        measure=lambda model, seed, _: _measure(model, data, protocol, seed),
+        nodes=lambda model, _: _nodes(model, data, protocol),
+        ends=lambda model, seed: _ends(model, data, protocol, seed),
+        draw=lambda model, found, seed: _draw(context, model, data, found, protocol, seed),
+    )
     note = (
         "falls short of the thesis's ratio: the loop is learned without a fold, a line across it "
         "decodes to about a chord in joint space, and no chord is longer than its arc"
@@ -135,7 +125,7 @@ def _off(model: VAE, data: DataSet, curves: Tensor) -> list[float]:
     return flat.reshape(curves.shape[:2]).max(axis=1).tolist()
 
 
-def _measure(model: VAE, data: DataSet, protocol: Protocol, seed: int, _: object) -> dict[str, Any]:
+def _measure(model: VAE, data: DataSet, protocol: Protocol, seed: int) -> dict[str, Any]:
     from trackvae.geometry import straight_line
 
     start, end = _ends(model, data, protocol, seed)

@@ -16,7 +16,6 @@ from tools.reproduce.geodesic_models import (
     iwae_settings,
     resampled,
     spread_rows,
-    trained_iwae,
     with_model,
 )
 from tools.reproduce.geodesic_study import (
@@ -27,9 +26,9 @@ from tools.reproduce.geodesic_study import (
     draw_space,
     draw_strips,
     drawn_pair,
+    each_seed,
     figures_of,
     frames,
-    network_part,
     straight_curve,
     uniform_graph,
     velocities_of,
@@ -60,30 +59,24 @@ def run(context: Context) -> Outcome:
     """A model a seed, 100 pairs of test images each, figures of the first."""
     data, real = open_digits(context)
     protocol = QUICK if context.quick else FULL
-    measured, settings = [], iwae_settings(RECIPE, data, 0, quick=context.quick)
-    for seed in context.seeds:
-        model, ended = trained_iwae(context, RECIPE, data, seed)
-        key = {"trained": ended, "protocol": asdict(protocol), "seed": seed}
-        found = context.part(
-            f"geodesics-{seed}", key, partial(_measure, model, data, protocol, seed)
-        )
-        sizes = (300, 100) if context.quick else (_REFERENCE, _ASKED)
-        votes = context.part(
-            f"neighbours-{seed}",
-            {**key, "sizes": list(sizes)},
-            partial(_classify, model, data, protocol, seed, sizes),
-        )
-        network = network_part(
-            context,
-            key,
-            model,
-            _nodes(model, data, protocol, seed),
-            _ends(model, data, protocol, seed),
-            drawn_pair(found),
-        )
-        measured.append(found | votes | network)
-        if seed == context.seeds[0]:
-            _draw(context, model, data, found, protocol, seed)
+    settings = iwae_settings(RECIPE, data, 0, quick=context.quick)
+    sizes = (300, 100) if context.quick else (_REFERENCE, _ASKED)
+
+    def votes(model: VAE, key: Mapping[str, Any], seed: int) -> dict[str, Any]:
+        compute = partial(_classify, model, data, protocol, seed, sizes)
+        return context.part(f"neighbours-{seed}", {**key, "sizes": list(sizes)}, compute)
+
+    measured = each_seed(
+        context,
+        RECIPE,
+        data,
+        protocol,
+        measure=lambda model, seed, _: _measure(model, data, protocol, seed),
+        nodes=lambda model, seed: _nodes(model, data, protocol, seed),
+        ends=lambda model, seed: _ends(model, data, protocol, seed),
+        draw=lambda model, found, seed: _draw(context, model, data, found, protocol, seed),
+        more=votes,
+    )
     rows = common_rows(measured, _THESIS, "pixels")
     for name in ("Euclidean", "Riemannian"):
         rows.append(
@@ -129,7 +122,7 @@ def _nodes(model: VAE, data: DataSet, protocol: Protocol, seed: int) -> Tensor:
     return resampled(model, data.values("train")[rows], seed)
 
 
-def _measure(model: VAE, data: DataSet, protocol: Protocol, seed: int, _: object) -> dict[str, Any]:
+def _measure(model: VAE, data: DataSet, protocol: Protocol, seed: int) -> dict[str, Any]:
     start, end = _ends(model, data, protocol, seed)
     z = _nodes(model, data, protocol, seed)
     return figures_of(ways(model, z, start, end, protocol))

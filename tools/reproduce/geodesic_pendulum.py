@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from tools.reproduce.geodesic_models import (
     iwae_settings,
     resampled,
     spread_rows,
-    trained_iwae,
     with_model,
 )
 from tools.reproduce.geodesic_study import (
@@ -32,9 +30,9 @@ from tools.reproduce.geodesic_study import (
     draw_space,
     draw_strips,
     drawn_pair,
+    each_seed,
     figures_of,
     frames,
-    network_part,
     straight_curve,
     velocities_of,
     ways,
@@ -62,24 +60,17 @@ def run(context: Context) -> Outcome:
 
     data = pendulum(2_000 if context.quick else 15_000)
     protocol = QUICK if context.quick else FULL
-    measured, settings = [], iwae_settings(RECIPE, data, 0, quick=context.quick)
-    for seed in context.seeds:
-        model, ended = trained_iwae(context, RECIPE, data, seed)
-        key = {"trained": ended, "protocol": asdict(protocol), "seed": seed}
-        found = context.part(
-            f"geodesics-{seed}", key, partial(_measure, model, data, protocol, seed)
-        )
-        network = network_part(
-            context,
-            key,
-            model,
-            _nodes(model, data, protocol, seed),
-            _ends(model, protocol, seed),
-            drawn_pair(found),
-        )
-        measured.append(found | network)
-        if seed == context.seeds[0]:
-            _draw(context, model, data, found, protocol, seed)
+    settings = iwae_settings(RECIPE, data, 0, quick=context.quick)
+    measured = each_seed(
+        context,
+        RECIPE,
+        data,
+        protocol,
+        measure=lambda model, seed, _: _measure(model, data, protocol, seed),
+        nodes=lambda model, seed: _nodes(model, data, protocol, seed),
+        ends=lambda model, seed: _ends(model, protocol, seed),
+        draw=lambda model, found, seed: _draw(context, model, data, found, protocol, seed),
+    )
     rows = common_rows(measured, _THESIS, "pixels")
     for name, note in (
         ("encoded sequences", "the ground truth of figure 5.3"),
@@ -126,7 +117,7 @@ def _nodes(model: VAE, data: DataSet, protocol: Protocol, seed: int) -> Tensor:
     return resampled(model, data.values("train")[rows], seed)
 
 
-def _measure(model: VAE, data: DataSet, protocol: Protocol, seed: int, _: object) -> dict[str, Any]:
+def _measure(model: VAE, data: DataSet, protocol: Protocol, seed: int) -> dict[str, Any]:
     start, end = _ends(model, protocol, seed)
     z = _nodes(model, data, protocol, seed)
     found = figures_of(ways(model, z, start, end, protocol))

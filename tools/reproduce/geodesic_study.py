@@ -12,8 +12,9 @@ observation's unit, whatever curve they are of.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,13 @@ import numpy as np
 
 from tools.reproduce.experiment import Context, row
 from tools.reproduce.flatness import decoded, uniform_nodes
+from tools.reproduce.geodesic_models import Recipe, trained_iwae
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from trackvae.vae import VAE
+    from training.data import DataSet
     from training.geodesics import Geodesics, Graph
 
 SHORTEST, ON_DATA, NETWORK = "shortest", "on the data", "thesis's network"
@@ -132,6 +135,49 @@ def shorter(a: Geodesics, b: Geodesics) -> Geodesics:
         for name in ("outcome", "notes")
     }
     return Geodesics(**chosen, **texts)
+
+
+def each_seed(
+    context: Context,
+    recipe: Recipe,
+    data: DataSet,
+    protocol: Protocol,
+    *,
+    measure: Callable[[VAE, int, Path], Mapping[str, Any]],
+    nodes: Callable[[VAE, int], Tensor],
+    ends: Callable[[VAE, int], tuple[Tensor, Tensor]],
+    draw: Callable[[VAE, Mapping[str, Any], int], None],
+    more: Callable[[VAE, Mapping[str, Any], int], Mapping[str, Any]] | None = None,
+) -> list[dict[str, Any]]:
+    """A model a seed, its pairs by all ways and by the thesis's network; figures of the first.
+
+    Args:
+        context: where parts are kept.
+        recipe: of the model.
+        data: that it is trained on.
+        protocol: how much.
+        measure: of a model, a seed and the part's folder, plain values with :func:`figures_of`.
+        nodes: (M, 2) encoded data.
+        ends: (P, 2), (P, 2).
+        draw: of a model, what was measured, and a seed.
+        more: of a model, what its parts depend on, and a seed: further plain values.
+
+    Returns:
+        What was measured, of each seed.
+    """
+    measured = []
+    for seed in context.seeds:
+        model, ended = trained_iwae(context, recipe, data, seed)
+        key = {"trained": ended, "protocol": asdict(protocol), "seed": seed}
+        found = context.part(f"geodesics-{seed}", key, partial(measure, model, seed))
+        further = {} if more is None else more(model, key, seed)
+        network = network_part(
+            context, key, model, nodes(model, seed), ends(model, seed), drawn_pair(found)
+        )
+        measured.append({**found, **further, **network})
+        if seed == context.seeds[0]:
+            draw(model, found, seed)
+    return measured
 
 
 def network_part(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from tools.reproduce.geodesic_models import (
     iwae_settings,
     resampled,
     spread_rows,
-    trained_iwae,
     with_model,
 )
 from tools.reproduce.geodesic_study import (
@@ -31,8 +29,8 @@ from tools.reproduce.geodesic_study import (
     draw_space,
     draw_velocity,
     drawn_pair,
+    each_seed,
     figures_of,
-    network_part,
     straight_curve,
     velocities_of,
     ways,
@@ -59,24 +57,19 @@ def run(context: Context) -> Outcome:
     """A model a seed, 100 pairs of test frames each, figures of the first."""
     data, skeleton = open_walks(context)
     protocol = QUICK if context.quick else FULL
-    measured, settings = [], iwae_settings(RECIPE, data, 0, quick=context.quick)
-    for seed in context.seeds:
-        model, ended = trained_iwae(context, RECIPE, data, seed)
-        key = {"trained": ended, "protocol": asdict(protocol), "seed": seed}
-        found = context.part(
-            f"geodesics-{seed}", key, partial(_measure, model, data, protocol, seed)
-        )
-        network = network_part(
-            context,
-            key,
-            model,
-            _nodes(model, data, protocol, seed),
-            _ends(model, data, protocol, seed),
-            drawn_pair(found),
-        )
-        measured.append(found | network)
-        if seed == context.seeds[0]:
-            _draw(context, model, data, skeleton, found, protocol, seed)
+    settings = iwae_settings(RECIPE, data, 0, quick=context.quick)
+    measured = each_seed(
+        context,
+        RECIPE,
+        data,
+        protocol,
+        measure=lambda model, seed, _: _measure(model, data, protocol, seed),
+        nodes=lambda model, seed: _nodes(model, data, protocol, seed),
+        ends=lambda model, seed: _ends(model, data, protocol, seed),
+        draw=lambda model, found, seed: _draw(
+            context, model, data, skeleton, found, protocol, seed
+        ),
+    )
     rows = common_rows(measured, _THESIS, "joint angles, standardised")
     for name in ("straight", SHORTEST, ON_DATA):
         values = [float(np.mean(m["smoothness"][name])) for m in measured]
@@ -131,7 +124,7 @@ def _thinned(curves: Tensor, count: int) -> Tensor:
     return curves[:, torch.linspace(0, curves.shape[1] - 1, count).round().long()]
 
 
-def _measure(model: VAE, data: DataSet, protocol: Protocol, seed: int, _: object) -> dict[str, Any]:
+def _measure(model: VAE, data: DataSet, protocol: Protocol, seed: int) -> dict[str, Any]:
     from trackvae.geometry import straight_line
     from training.geodesics import constant_speed, smoothness_factor
 

@@ -29,7 +29,6 @@ from training.dssm.model import (
     Inference,
     InitialPrior,
     States,
-    StateSpaceModel,
     initial_prior,
     observation_likelihood,
     step_networks,
@@ -37,8 +36,8 @@ from training.dssm.model import (
 from training.dssm.recurrent import (
     Posterior,
     Reader,
+    RecurrentModel,
     check_posterior,
-    from_prefixes,
     initial_rate,
     stacked,
 )
@@ -83,7 +82,7 @@ class DKSConfig:
         check_posterior(self.posterior)
 
 
-class DKS(StateSpaceModel):
+class DKS(RecurrentModel):
     """``q(z_t | x_{1:T}, u_{1:T})``, ``p(z_{t+1} | z_t, u_t)`` and ``p(x_t | z_t)``."""
 
     def __init__(self, config: DKSConfig | None = None) -> None:
@@ -98,6 +97,7 @@ class DKS(StateSpaceModel):
             initial_prior(config.prior, config.latent),
         )
         self.config = config
+        self.version = config.posterior
         size = math.prod(config.event)
         self.forward_reader = Reader(size, config.controls, config.units, "forward")
         self.backward_reader = (
@@ -139,16 +139,6 @@ class DKS(StateSpaceModel):
         rate = initial_rate(first, z[:, 0], self.prior, generator)
         rate = rate + (later * x.weights[:, 1:]).sum(1)
         return Inference(z, self.decoder(z), rate)
-
-    def filter(self, x: SequenceBatch, generator: torch.Generator | None = None) -> States:
-        """States given the observations up to each step; of the smoother by T passes."""
-        if self.config.posterior == "filter":
-            return self._states(x, generator)
-        return from_prefixes(x, lambda past: self._states(past, generator))
-
-    def smooth(self, x: SequenceBatch, generator: torch.Generator | None = None) -> States:
-        """States given all observations; the filter version knows no more than its past."""
-        return self._states(x, generator)
 
     # --- the parts
 

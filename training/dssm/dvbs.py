@@ -25,7 +25,6 @@ from training.dssm.model import (
     Inference,
     InitialPrior,
     States,
-    StateSpaceModel,
     initial_prior,
     observation_likelihood,
     step_networks,
@@ -33,8 +32,8 @@ from training.dssm.model import (
 from training.dssm.recurrent import (
     Posterior,
     Reader,
+    RecurrentModel,
     check_posterior,
-    from_prefixes,
     initial_rate,
     product,
     stacked,
@@ -103,7 +102,7 @@ class TransformPrior(nn.Module):
         return self(noise)
 
 
-class DVBS(StateSpaceModel):
+class DVBS(RecurrentModel):
     """The product posterior of Eq. 4.12 around a locally-linear transition."""
 
     def __init__(self, config: DVBSConfig | None = None) -> None:
@@ -123,6 +122,7 @@ class DVBS(StateSpaceModel):
             prior,
         )
         self.config = config
+        self.version = config.posterior
         size = math.prod(config.event)
         self.reader = (
             Reader(size, config.controls, config.units, "backward")
@@ -176,16 +176,6 @@ class DVBS(StateSpaceModel):
         if q is not None and expected is not None:
             rate = rate + (q.kl_to(expected).sum(-1) * x.weights[:, 1:]).sum(1)
         return Inference(z, self.decoder(z), rate)
-
-    def filter(self, x: SequenceBatch, generator: torch.Generator | None = None) -> States:
-        """States given the observations up to each step; of the smoother by T passes."""
-        if self.config.posterior == "filter":
-            return self._states(x, generator)
-        return from_prefixes(x, lambda past: self._states(past, generator))
-
-    def smooth(self, x: SequenceBatch, generator: torch.Generator | None = None) -> States:
-        """States given all observations; the filter version knows no more than its past."""
-        return self._states(x, generator)
 
     # --- the parts
 

@@ -6,6 +6,7 @@ observations by an LSTM that stands in for a filter's or a smoother's recursion 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Literal, get_args
 
@@ -16,7 +17,7 @@ from trackvae.distributions import Gaussian
 from trackvae.errors import InputError, UsageError
 from trackvae.priors import StandardNormal
 from training.dssm.batch import SequenceBatch
-from training.dssm.model import LearnedGaussian, States
+from training.dssm.model import LearnedGaussian, States, StateSpaceModel
 
 Direction = Literal["forward", "backward"]
 Posterior = Literal["smoother", "filter"]
@@ -111,6 +112,30 @@ class Memory(nn.Module):
     def read(self, memory: Tensor) -> Tensor:
         """What other networks see of it, ``(..., units)``."""
         return memory[..., : self.size // 2]
+
+
+class RecurrentModel(StateSpaceModel):
+    """A model whose network reads observations, in a smoother and in a filter version.
+
+    Attributes:
+        version: which of the two.
+    """
+
+    version: Posterior
+
+    def filter(self, x: SequenceBatch, generator: torch.Generator | None = None) -> States:
+        """States given the observations up to each step; of the smoother by T passes."""
+        if self.version == "filter":
+            return self._states(x, generator)
+        return from_prefixes(x, lambda past: self._states(past, generator))
+
+    def smooth(self, x: SequenceBatch, generator: torch.Generator | None = None) -> States:
+        """States given all observations; the filter version knows no more than its past."""
+        return self._states(x, generator)
+
+    @abstractmethod
+    def _states(self, x: SequenceBatch, generator: torch.Generator | None) -> States:
+        """States given all that this version reads, along means, or samples with a generator."""
 
 
 def initial_rate(

@@ -23,7 +23,6 @@ from training.dssm.model import (
     Inference,
     InitialPrior,
     States,
-    StateSpaceModel,
     initial_prior,
     observation_likelihood,
     step_networks,
@@ -32,8 +31,8 @@ from training.dssm.recurrent import (
     Memory,
     Posterior,
     Reader,
+    RecurrentModel,
     check_posterior,
-    from_prefixes,
     initial_rate,
     stacked,
 )
@@ -75,7 +74,7 @@ class RSSMConfig:
         check_posterior(self.posterior)
 
 
-class RSSM(StateSpaceModel):
+class RSSM(RecurrentModel):
     """``q(z_t | h_{t-1}, x_{t:T}, u_{t:T})``, ``p(z_{t+1} | h_t)`` and ``p(x_t | z_t)``.
 
     A memory is the LSTM's *before* it has seen the z and u of its step: at the first there is none.
@@ -93,6 +92,7 @@ class RSSM(StateSpaceModel):
             initial_prior(config.prior, config.latent),
         )
         self.config = config
+        self.version = config.posterior
         size = math.prod(config.event)
         self.reader = (
             Reader(size, config.controls, config.units, "backward")
@@ -130,16 +130,6 @@ class RSSM(StateSpaceModel):
             later = Gaussian(q.mean[:, 1:], q.log_var[:, 1:]).kl_to(expected).sum(-1)
             rate = rate + (later * x.weights[:, 1:]).sum(1)
         return Inference(z, self.decoder(z), rate)
-
-    def filter(self, x: SequenceBatch, generator: torch.Generator | None = None) -> States:
-        """States given the observations up to each step; of the smoother by T passes."""
-        if self.config.posterior == "filter":
-            return self._states(x, generator)
-        return from_prefixes(x, lambda past: self._states(past, generator))
-
-    def smooth(self, x: SequenceBatch, generator: torch.Generator | None = None) -> States:
-        """States given all observations; the filter version knows no more than its past."""
-        return self._states(x, generator)
 
     # --- the parts
 
