@@ -53,10 +53,12 @@ class Plan:
     movement then keeps to its encodings, and vectors are in
     its own units. Left out: samples of the prior, and
     vectors as the model takes them (standardised)."""
-    method: Literal["data", "shortest", "spline", "network"] = "data"
+    method: Literal["data", "variance", "shortest", "spline", "network"] = "data"
     """data: on the graph of encodings, never off what was
-    seen; shortest: the shortest curve of all, begun there;
-    spline: the same, smoother; network: as the thesis."""
+    seen; variance: the shortest curve where the decoder's
+    variance counts too, which grows off DATA; shortest: the
+    shortest of all, begun on the graph; spline: the same,
+    smoother; network: as the thesis."""
     nodes: int = 2000
     """Of the graph, at most."""
     neighbours: int = 12
@@ -91,6 +93,8 @@ class Plan:
             torch.from_numpy(read_observation(path, config.observation, scale))
             for path in (self.start, self.goal)
         )
+        if self.method == "variance" and data is None:
+            raise UsageError("--method variance needs --data: it is long to go where these are not")
         known = None if data is None else torch.from_numpy(data.values("train"))
         movement = plan_movement(model, start, goal, self.steps, known, options)
         write_movement(self.out, movement, scale)
@@ -103,8 +107,9 @@ class Plan:
         found = movement.geodesic
         for note in movement.notes:
             print(f"note: {note}")
+        counted = " with the variance" if self.method == "variance" else ""
         print(
-            f"{self.steps} steps, length {float(found.length[0]):.4g} "
+            f"{self.steps} steps, length{counted} {float(found.length[0]):.4g} "
             f"(straight line {float(found.straight[0]):.4g}), {found.outcome[0]}"
         )
         print(f"{self.out}; {picture}")

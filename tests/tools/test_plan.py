@@ -1,5 +1,7 @@
 """``trackvae plan`` and :func:`plan_movement`: what is written, and what bad input is told."""
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
@@ -45,7 +47,7 @@ def said(capsys, *arguments):
     return code, capsys.readouterr()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "variance"])
 def test_a_movement_joins_both_ends_at_constant_speed(tmp_path, method):
     model = load(a_model(tmp_path / "m.safetensors"))[0].requires_grad_(False)
     x = torch.tensor([[0.5, -1.0, 2.0], [-1.5, 0.5, -1.0]])
@@ -72,6 +74,37 @@ def test_on_data_the_movement_keeps_to_their_encodings(tmp_path):
     assert torch.cdist(found.latents, z).amin(1).max() < 0.02
     apart = torch.linalg.vector_norm(z.diff(dim=0), dim=1).max()
     assert torch.cdist(z[[50, 150, 250]], found.latents).amin(1).max() < 3 * apart + 0.05
+
+
+class Plane:
+    """Two of twelve numbers are the encoding, which is decoded to them."""
+
+    likelihood = SimpleNamespace(sigma=torch.tensor(0.05))
+
+    def encode(self, x):
+        return SimpleNamespace(mean=x[:, :2])
+
+    def decode(self, z):
+        return torch.nn.functional.pad(z, (0, 10))
+
+
+def test_with_the_variance_the_movement_goes_around_and_evenly():
+    """Two thirds of a circle, noise in what is not decoded: around it, not along the chord."""
+    angle = torch.linspace(0, 4, 900)
+    noise = 0.03 * torch.randn(900, 10, generator=torch.Generator().manual_seed(0))
+    data = torch.cat([torch.stack([angle.cos(), angle.sin()], dim=1), noise], dim=1)
+    around, across = (
+        plan_movement(Plane(), data[0], data[-1], 60, data, PlanOptions(method, neighbours=6))
+        for method in ("variance", "shortest")
+    )
+    assert across.latents.norm(dim=1).min() < 0.5
+    assert around.latents.norm(dim=1).min() > 0.9
+    assert torch.allclose(around.latents[[0, -1]], data[[0, -1], :2])
+    assert around.velocity.std() / around.velocity.mean() < 0.02
+    assert float(around.velocity.mean()) == pytest.approx(4, rel=0.08)
+    assert around.geodesic.straight[0] > 1.05 * around.geodesic.length[0]
+    with pytest.raises(UsageError, match="variance needs the data"):
+        plan_movement(Plane(), data[0], data[-1], 60, options=PlanOptions("variance"))
 
 
 def test_an_npz_and_a_csv_hold_the_same_trajectory(tmp_path, ends, capsys):
@@ -171,6 +204,7 @@ def test_what_cannot_be_meant_is_refused(tmp_path, ends, capsys):
         ([*ends, "--out", "way.txt"], 2, ".npz or .csv"),
         ([*ends, "--steps", 1], 2, "a movement of 1 step"),
         ([*ends, "--nodes", 1], 2, "1 nodes"),
+        ([*ends, "--method", "variance"], 2, "--method variance needs --data"),
         (["--start", broken, *ends[2:]], 1, "broken.csv: not an observation"),
         (["--start", tmp_path / "none.npy", *ends[2:]], 1, "none.npy: no such file"),
         ([*ends, "--data", "pendulum"], 1, "its examples have shape"),

@@ -6,12 +6,14 @@ import torch
 
 from tools.benchmark.geodesics import Contender, measured, ours
 from tools.reproduce.command import EXPERIMENTS
+from tools.reproduce.experiment import Context
 from tools.reproduce.geodesic_arm import end_effector
 from tools.reproduce.geodesic_digits import accuracy, distances_between
 from tools.reproduce.geodesic_models import Recipe, iwae_settings, resampled, spread_rows
 from tools.reproduce.geodesic_pendulum import pairs_of_angles
 from tools.reproduce.geodesic_ratios import measure
 from tools.reproduce.geodesic_study import (
+    NAMES,
     ON_DATA,
     QUICK,
     SHORTEST,
@@ -23,6 +25,7 @@ from tools.reproduce.geodesic_study import (
     shorter,
     ways,
 )
+from tools.reproduce.geodesic_variance import VARIANCE, variance_part, variance_rows
 from trackvae.config import ModelConfig, build
 from trackvae.geometry import straight_line
 from training.data import pendulum
@@ -78,16 +81,72 @@ def bent(start, end, points):
     return Beginning(lines[None], ("",) * len(start))
 
 
+def varied(straight, length, mean_length):
+    """What the metric with the variance measured, of pairs with these lengths."""
+    return {
+        "straight": straight,
+        "length": length,
+        "mean_length": mean_length,
+        "variation": [0.01, 0.03],
+        "converged": 0.5,
+        "centres": 12,
+        "sigma": {"on the data": 0.1, "far from them": 3.0},
+    }
+
+
+def test_ratios_are_taken_within_one_metric():
+    """Two pairs: by the mean 4/2 and 6/3; with the variance 9/3 and 5/5."""
+    both = varied([9.0, 5.0], [3.0, 5.0], [2.0, 3.0])
+    rows = variance_rows([{"straight": [4.0, 6.0], VARIANCE: both}], [1], (0.827, 0.538), "m")
+    found = {(r["method"], r["metric"]): r["ours"]["median"] for r in rows}
+    ratio = "length of the straight line / of the geodesic"
+    assert found[NAMES[VARIANCE], "length of the drawn pair (m)"] == 3
+    assert found["straight line", "length of the drawn pair with the variance (m)"] == 5
+    assert found[NAMES[VARIANCE], "length of the drawn pair with the variance (m)"] == 5
+    assert found[NAMES[VARIANCE], f"{ratio}, mean over pairs"] == 2
+    assert found[NAMES[VARIANCE], f"{ratio}, both with the variance, mean over pairs"] == 2
+    assert found[NAMES[VARIANCE], f"{ratio}, both with the variance, median over pairs"] == 2
+
+
+def test_with_the_variance_the_ways_keep_to_a_ring(tmp_path):
+    """A decoder that is linear: its own shortest ways are chords."""
+    angle = torch.linspace(0, 2 * np.pi, 301)[:-1]
+    z = torch.stack([angle.cos(), angle.sin()], dim=1)
+
+    class Plane:
+        def decode(self, z):
+            return torch.cat([z, z], dim=1)
+
+    x = (Plane().decode(z) + 0.02 * torch.randn(300, 4)).numpy()
+    context = Context(True, (0,), tmp_path, tmp_path, tmp_path, say=lambda _: None)
+    ends = z[[0, 40]], z[[110, 120]]
+    found = variance_part(
+        context,
+        {"seed": 0},
+        Plane(),
+        (z, x),
+        ends,
+        lambda decoder: neighbour_graph(z, 6, riemannian(decoder)),
+        lambda curves: {"inside": curves.curves.norm(dim=-1).amin(1).tolist()},
+    )[VARIANCE]
+    assert min(found["inside"]) > 0.8
+    arcs = np.sqrt(2) * np.radians([110 * 1.2, 80 * 1.2])
+    assert np.allclose(found["mean_length"], arcs, rtol=0.15)
+    assert (np.array(found["straight"]) > 1.2 * np.array(found["length"])).all()
+    assert found["sigma"]["far from them"] > 10 * found["sigma"]["on the data"]
+
+
 def test_rows_hold_both_lengths_beside_the_thesis(studied):
     figures = figures_of(studied[3]) | {"network": {"plain": 1.5, "smoothed": 1.7}}
+    figures[VARIANCE] = varied(*[figures["straight"]] * 3)
     rows = common_rows([figures, figures], (0.827, 0.538), "pixels")
     pair = drawn_pair(figures)
     ratio = np.array(figures["straight"]) / np.array(figures[SHORTEST]["length"])
     assert ratio[pair] == ratio.max()
-    lengths = [r for r in rows if r["metric"].startswith("length of the drawn pair")]
-    assert [r["thesis"] for r in lengths] == [0.827, *[0.538] * 4]
+    lengths = [r for r in rows if r["metric"] == "length of the drawn pair (pixels)"]
+    assert [r["thesis"] for r in lengths] == [0.827, *[0.538] * 5]
     assert lengths[0]["ours"]["values"] == [figures["straight"][pair]] * 2
-    assert [r["ours"]["median"] for r in lengths[3:]] == [1.5, 1.7]
+    assert [r["ours"]["median"] for r in lengths[3:5]] == [1.5, 1.7]
 
 
 def test_the_determination_is_that_of_the_fitted_line():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tools.reproduce.experiment import Context, Outcome, row
+from tools.reproduce.geodesic_drawings import draw_space, draw_strips, frames, velocities_of
 from tools.reproduce.geodesic_models import (
     REDUCED,
     Recipe,
@@ -23,17 +24,14 @@ from tools.reproduce.geodesic_study import (
     QUICK,
     Protocol,
     common_rows,
-    draw_space,
-    draw_strips,
+    drawn_curves,
     drawn_pair,
     each_seed,
     figures_of,
-    frames,
-    straight_curve,
     uniform_graph,
-    velocities_of,
     ways,
 )
+from tools.reproduce.geodesic_variance import variance_decoder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trackvae.arrays import FloatArray, IntArray
+    from trackvae.geometry import Decoder
     from trackvae.vae import VAE
     from training.data import DataSet
 
@@ -52,6 +51,7 @@ _THESIS = (74.3, 62.9)  # straight line, geodesic
 _FRAMES = 15
 _VOTES = (1, 3, 5, 11, 21, 41)  # neighbours that are tried on the validation part
 _REFERENCE, _ASKED = 4_000, 1_000  # labelled encodings, and those whose label is asked for
+BY_MEAN, BY_VARIANCE = ("Euclidean", "Riemannian"), "Riemannian, with the variance"
 _GRID = 100  # cells on each side of the map of distances
 
 
@@ -64,7 +64,10 @@ def run(context: Context) -> Outcome:
 
     def votes(model: VAE, key: Mapping[str, Any], seed: int) -> dict[str, Any]:
         compute = partial(_classify, model, data, protocol, seed, sizes)
-        return context.part(f"neighbours-{seed}", {**key, "sizes": list(sizes)}, compute)
+        settings = {**key, "sizes": list(sizes)}
+        by_mean = context.part(f"neighbours-{seed}", settings, partial(compute, BY_MEAN))
+        by_both = partial(compute, (BY_VARIANCE,))
+        return by_mean | context.part(f"neighbours-variance-{seed}", settings, by_both)
 
     measured = each_seed(
         context,
@@ -73,15 +76,17 @@ def run(context: Context) -> Outcome:
         protocol,
         measure=lambda model, seed, _: _measure(model, data, protocol, seed),
         nodes=lambda model, seed: _nodes(model, data, protocol, seed),
+        seen=lambda seed: _seen(data, protocol, seed),
         ends=lambda model, seed: _ends(model, data, protocol, seed),
         draw=lambda model, found, seed: _draw(context, model, data, found, protocol, seed),
         more=votes,
     )
     rows = common_rows(measured, _THESIS, "pixels")
-    for name in ("Euclidean", "Riemannian"):
+    for name in (*BY_MEAN, BY_VARIANCE):
+        kind, comma, more = name.partition(",")
         rows.append(
             row(
-                f"{name} distance of encodings",
+                f"{kind} distance of encodings{comma}{more}",
                 "accuracy of nearest neighbours, test part",
                 [m[name]["accuracy"] for m in measured],
                 neighbours=[m[name]["neighbours"] for m in measured],
@@ -118,8 +123,12 @@ def _ends(model: VAE, data: DataSet, protocol: Protocol, seed: int) -> tuple[Ten
 
 
 def _nodes(model: VAE, data: DataSet, protocol: Protocol, seed: int) -> Tensor:
-    rows = spread_rows(len(data.train), protocol.nodes, seed)
-    return resampled(model, data.values("train")[rows], seed)
+    return resampled(model, _seen(data, protocol, seed), seed)
+
+
+def _seen(data: DataSet, protocol: Protocol, seed: int) -> np.ndarray[Any, Any]:
+    """What the nodes are encodings of."""
+    return data.values("train")[spread_rows(len(data.train), protocol.nodes, seed)]
 
 
 def _measure(model: VAE, data: DataSet, protocol: Protocol, seed: int) -> dict[str, Any]:
@@ -137,9 +146,10 @@ def _classify(
     protocol: Protocol,
     seed: int,
     sizes: tuple[int, int],
+    kinds: tuple[str, ...],
     _: object,
 ) -> dict[str, Any]:
-    """Accuracy of nearest neighbours in both distances, their number chosen on other images."""
+    """Accuracy of nearest neighbours by distances, their number chosen on other images."""
     import torch
 
     known, asked = sizes
@@ -151,15 +161,18 @@ def _classify(
     test = spread_rows(len(data.test), asked, seed)
     judged = resampled(model, data.values("test")[test], seed)
     truth = {"choose": labels[known:], "judge": data.labels["test"][test]}
-    graph = uniform_graph(model, reference, protocol)
     result: dict[str, Any] = {}
-    for name in ("Euclidean", "Riemannian"):
-        apart = {}
-        for kind, z in (("choose", choosing), ("judge", judged)):
-            if name == "Euclidean":
-                apart[kind] = torch.cdist(z, reference).numpy()
-            else:
-                apart[kind] = distances_between(graph, z, reference)
+    for name in kinds:
+        if name == "Euclidean":
+            apart = {"choose": torch.cdist(choosing, reference).numpy()}
+            apart["judge"] = torch.cdist(judged, reference).numpy()
+        else:
+            decoder: Decoder = model.decode
+            if name == BY_VARIANCE:
+                decoder = variance_decoder(model, reference, x[:known])[0]
+            graph = uniform_graph(decoder, reference, protocol)
+            apart = {"choose": distances_between(graph, choosing, reference)}
+            apart["judge"] = distances_between(graph, judged, reference)
         scores = [accuracy(apart["choose"], labels[:known], truth["choose"], k) for k in _VOTES]
         votes = _VOTES[int(np.argmax(scores))]
         result[name] = {
@@ -212,14 +225,14 @@ def _draw(
     from tools.reproduce.latent_figures import label_names
 
     pair = drawn_pair(measured)
-    start, end = (points[[pair]] for points in _ends(model, data, protocol, seed))
+    ends = _ends(model, data, protocol, seed)
     z = _nodes(model, data, protocol, seed)
     labels = data.labels["train"][spread_rows(len(data.train), protocol.nodes, seed)]
     names = label_names(data)
-    curves = {"straight": straight_curve(start[0], end[0])}
-    curves |= {k: g.curves[0] for k, g in ways(model, z, start, end, protocol).items()}
+    seen = (z, _seen(data, protocol, seed))
+    curves, known = drawn_curves(model, seen, (ends[0][[pair]], ends[1][[pair]]), protocol)
     _draw_equidistance(context.figures / "figure-5.4.png", model, z, labels, names, protocol)
-    draw_space(context.figures / "figure-5.5.png", model, z, curves, labels, names)
+    draw_space(context.figures / "figure-5.5.png", model, z, curves, known, labels, names)
     side = data.shape[-1]
     strips = {name: frames(model, curve, _FRAMES, side) for name, curve in curves.items()}
     draw_strips(context.figures / "figure-5.6.png", strips, velocities_of(model, curves))
@@ -252,7 +265,7 @@ def _draw_equidistance(
     axes = [torch.linspace(float(a), float(b), _GRID) for a, b in zip(low, high, strict=True)]
     y, x = torch.meshgrid(axes[1], axes[0], indexing="ij")
     cells = torch.stack([x.ravel(), y.ravel()], dim=1)
-    apart = distances_between(uniform_graph(model, z, protocol), centre, cells)
+    apart = distances_between(uniform_graph(model.decode, z, protocol), centre, cells)
     figure, panels = new_figure(1, 1, (5.8, 6.1))
     ax = panels[0, 0]
     grid = magnification_grid(model, low, high)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tools.reproduce.experiment import Context, Outcome, row
+from tools.reproduce.geodesic_drawings import draw_space, draw_strips, frames, velocities_of
 from tools.reproduce.geodesic_models import (
     REDUCED,
     Recipe,
@@ -27,16 +28,13 @@ from tools.reproduce.geodesic_study import (
     Protocol,
     common_rows,
     determination,
-    draw_space,
-    draw_strips,
+    drawn_curves,
     drawn_pair,
     each_seed,
     figures_of,
-    frames,
-    straight_curve,
-    velocities_of,
     ways,
 )
+from tools.reproduce.geodesic_variance import VARIANCE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,6 +66,7 @@ def run(context: Context) -> Outcome:
         protocol,
         measure=lambda model, seed, _: _measure(model, data, protocol, seed),
         nodes=lambda model, seed: _nodes(model, data, protocol, seed),
+        seen=lambda seed: _seen(data, protocol, seed),
         ends=lambda model, seed: _ends(model, protocol, seed),
         draw=lambda model, found, seed: _draw(context, model, data, found, protocol, seed),
     )
@@ -75,6 +74,7 @@ def run(context: Context) -> Outcome:
     for name, note in (
         ("encoded sequences", "the ground truth of figure 5.3"),
         (ON_DATA, ""),
+        (VARIANCE, "of the length with the variance"),
         (SHORTEST, "fades across the ring where that is shorter than to turn"),
         ("straight", ""),
     ):
@@ -113,8 +113,12 @@ def _ends(model: VAE, protocol: Protocol, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def _nodes(model: VAE, data: DataSet, protocol: Protocol, seed: int) -> Tensor:
-    rows = spread_rows(len(data.train), protocol.nodes, seed)
-    return resampled(model, data.values("train")[rows], seed)
+    return resampled(model, _seen(data, protocol, seed), seed)
+
+
+def _seen(data: DataSet, protocol: Protocol, seed: int) -> np.ndarray[Any, Any]:
+    """What the nodes are encodings of."""
+    return data.values("train")[spread_rows(len(data.train), protocol.nodes, seed)]
 
 
 def _measure(model: VAE, data: DataSet, protocol: Protocol, seed: int) -> dict[str, Any]:
@@ -153,12 +157,11 @@ def _draw(
 ) -> None:
     """Figures 5.1 to 5.3."""
     pair = drawn_pair(measured)
-    start, end = (points[[pair]] for points in _ends(model, protocol, seed))
+    ends = _ends(model, protocol, seed)
     z = _nodes(model, data, protocol, seed)
-    found = ways(model, z, start, end, protocol)
-    curves = {"straight": straight_curve(start[0], end[0])}
-    curves |= {name: geodesic.curves[0] for name, geodesic in found.items()}
-    draw_space(context.figures / "figure-5.1.png", model, z, curves)
+    seen = (z, _seen(data, protocol, seed))
+    curves, known = drawn_curves(model, seen, (ends[0][[pair]], ends[1][[pair]]), protocol)
+    draw_space(context.figures / "figure-5.1.png", model, z, curves, known)
     strips = {name: frames(model, curve, _FRAMES, 16) for name, curve in curves.items()}
     draw_strips(context.figures / "figure-5.2.png", strips, velocities_of(model, curves))
     _draw_angles(context.figures / "figure-5.3.png", measured)
@@ -169,7 +172,7 @@ def _draw_angles(path: Path, measured: Mapping[str, Any]) -> None:
 
     figure, axes = new_figure(1, 1, (5.6, 4.2))
     ax = axes[0, 0]
-    kinds = (("straight", "black"), (SHORTEST, COLOURS[SHORTEST]), (ON_DATA, COLOURS[ON_DATA]))
+    kinds = [(name, COLOURS[name]) for name in ("straight", SHORTEST, ON_DATA, VARIANCE)]
     ax.plot(measured["angle"], measured["truth"], ".", color="#bbbbbb", ms=9, label="sequences")
     for name, colour in kinds:
         r2 = determination(measured["angle"], _lengths(measured, name))

@@ -104,7 +104,7 @@ def measure(model: VAE, data: DataSet, protocol: Protocol, seed: int) -> dict[st
     z, test = encoded(model, data.values("train")), encoded(model, data.values("test"))
     start, end = pairs(test, protocol.pairs, seed)
     rows = np.random.default_rng(seed).permutation(len(z))[: protocol.nodes]
-    graph = uniform_graph(model, z[rows], protocol)
+    graph = uniform_graph(model.decode, z[rows], protocol)
     chain = Chain(points=protocol.points, steps=protocol.steps)
     path = solve(model.decode, start, end, Path(256), initial=on_graph(graph))
     relaxed = shorter(

@@ -1,12 +1,14 @@
-"""What figures 5.1 to 5.12 measure alike: three ways between pairs of encodings, on one model.
+"""What figures 5.1 to 5.12 measure alike: ways between pairs of encodings, on one model.
 
 - the straight line in the latent space;
 - the *shortest* curve of all, by the continuous solver, begun on a graph whose nodes are uniform;
 - the shortest one *on the data*: on a graph whose nodes are encodings of training data and whose
-  edges cost their Riemannian length (the thesis's own remedy, 5.1.5).
+  edges cost their Riemannian length (the thesis's own remedy, 5.1.5);
+- the shortest of all where the decoder's variance counts too
+  (:mod:`tools.reproduce.geodesic_variance`).
 
-The two differ wherever the decoder fades from one observation to another by a way that no
-observation took: a chord is shorter than its arc. Lengths are those of Eq. 5.5, in the
+The first two geodesics differ wherever the decoder fades from one observation to another by a way
+that no observation took: a chord is shorter than its arc. Lengths are those of Eq. 5.5, in the
 observation's unit, whatever curve they are of.
 """
 
@@ -21,23 +23,41 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tools.reproduce.experiment import Context, row
-from tools.reproduce.flatness import decoded, uniform_nodes
+from tools.reproduce.flatness import uniform_nodes
 from tools.reproduce.geodesic_models import Recipe, trained_iwae
+from tools.reproduce.geodesic_variance import (
+    FULL_SEARCH,
+    QUICK_SEARCH,
+    VARIANCE,
+    VARIANCE_NAME,
+    variance_decoder,
+    variance_part,
+    variance_rows,
+    variance_ways,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from trackvae.geometry import Decoder
     from trackvae.vae import VAE
     from training.data import DataSet
-    from training.geodesics import Geodesics, Graph
+    from training.geodesics import Geodesics, Graph, Uncertainty
 
 SHORTEST, ON_DATA, NETWORK = "shortest", "on the data", "thesis's network"
 NAMES = {
     SHORTEST: "geodesic, shortest of all",
     ON_DATA: "geodesic on the data",
     NETWORK: "geodesic by the thesis's network",
+    VARIANCE: VARIANCE_NAME,
 }
-COLOURS = {"straight": "black", SHORTEST: "#1f77b4", ON_DATA: "#d62728", NETWORK: "#2ca02c"}
+COLOURS = {
+    "straight": "black",
+    SHORTEST: "#1f77b4",
+    ON_DATA: "#d62728",
+    NETWORK: "#2ca02c",
+    VARIANCE: "#ff9900",
+}
 
 
 @dataclass(frozen=True)
@@ -75,14 +95,14 @@ def data_graph(model: VAE, z: Tensor, protocol: Protocol) -> Graph:
     return neighbour_graph(z, protocol.neighbours, riemannian(model.decode)).bridged()
 
 
-def uniform_graph(model: VAE, z: Tensor, protocol: Protocol) -> Graph:
+def uniform_graph(decoder: Decoder, z: Tensor, protocol: Protocol, every: int = 2) -> Graph:
     """The same with nodes uniform over the bounding box of encoded data, and half of these."""
     import torch
 
     from training.geodesics import neighbour_graph, riemannian
 
-    nodes = torch.cat([uniform_nodes(z, protocol.nodes, 0), z[::2]])
-    return neighbour_graph(nodes, protocol.neighbours, riemannian(model.decode)).bridged()
+    nodes = torch.cat([uniform_nodes(z, protocol.nodes, 0), z[::every]])
+    return neighbour_graph(nodes, protocol.neighbours, riemannian(decoder)).bridged()
 
 
 def ways(
@@ -100,9 +120,8 @@ def ways(
     from training.geodesics import Chain, Path, on_graph, solve
 
     chain = Chain(points=protocol.points, steps=protocol.steps)
-    found = solve(
-        model.decode, start, end, chain, initial=on_graph(uniform_graph(model, z, protocol))
-    )
+    graph = uniform_graph(model.decode, z, protocol)
+    found = solve(model.decode, start, end, chain, initial=on_graph(graph))
     lines = solve(model.decode, start, end, chain)
     on_data = solve(
         model.decode,
@@ -145,9 +164,11 @@ def each_seed(
     *,
     measure: Callable[[VAE, int, Path], Mapping[str, Any]],
     nodes: Callable[[VAE, int], Tensor],
+    seen: Callable[[int], np.ndarray[Any, Any]],
     ends: Callable[[VAE, int], tuple[Tensor, Tensor]],
     draw: Callable[[VAE, Mapping[str, Any], int], None],
     more: Callable[[VAE, Mapping[str, Any], int], Mapping[str, Any]] | None = None,
+    also: Callable[[VAE, Geodesics], Mapping[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """A model a seed, its pairs by all ways and by the thesis's network; figures of the first.
 
@@ -158,9 +179,11 @@ def each_seed(
         protocol: how much.
         measure: of a model, a seed and the part's folder, plain values with :func:`figures_of`.
         nodes: (M, 2) encoded data.
+        seen: of a seed, what was encoded, (M, *event).
         ends: (P, 2), (P, 2).
         draw: of a model, what was measured, and a seed.
         more: of a model, what its parts depend on, and a seed: further plain values.
+        also: of a model and the curves by the metric with the variance: the same of these.
 
     Returns:
         What was measured, of each seed.
@@ -171,12 +194,20 @@ def each_seed(
         key = {"trained": ended, "protocol": asdict(protocol), "seed": seed}
         found = context.part(f"geodesics-{seed}", key, partial(measure, model, seed))
         further = {} if more is None else more(model, key, seed)
-        network = network_part(
-            context, key, model, nodes(model, seed), ends(model, seed), drawn_pair(found)
+        z, pairs = nodes(model, seed), ends(model, seed)
+        network = network_part(context, key, model, z, pairs, drawn_pair(found))
+        variance = variance_part(
+            context,
+            key,
+            model,
+            (z, seen(seed)),
+            pairs,
+            partial(uniform_graph, z=z, protocol=protocol, every=1),
+            (lambda _: {}) if also is None else partial(also, model),
         )
-        measured.append({**found, **further, **network})
+        measured.append({**found, **further, **network, **variance})
         if seed == context.seeds[0]:
-            draw(model, found, seed)
+            draw(model, measured[-1], seed)
     return measured
 
 
@@ -252,7 +283,8 @@ def common_rows(
     """Lengths of the drawn pair beside the thesis's, ratios over all pairs, velocity.
 
     Args:
-        measured: of each seed, :func:`figures_of` and :func:`network_part`.
+        measured: of each seed, :func:`figures_of`, :func:`network_part` and
+            :func:`tools.reproduce.geodesic_variance.variance_part`.
         thesis: its lengths of the straight line and of the geodesic.
         unit: of lengths.
     """
@@ -288,122 +320,30 @@ def common_rows(
         )
     converged = [m[SHORTEST]["converged"] for m in measured]
     rows.append(row(NAMES[SHORTEST], "share of searches that converged", converged))
-    return rows
+    return rows + variance_rows(measured, pick, thesis, unit)
 
 
-# --- figures
-
-
-def draw_space(
-    path: Path,
+def drawn_curves(
     model: VAE,
-    z: Tensor,
-    curves: Mapping[str, Tensor],
-    labels: np.ndarray[Any, Any] | None = None,
-    names: Sequence[str] = (),
-) -> None:
-    """Figures 5.1, 5.5, 5.7, 5.10: magnification factor, data, straight line, geodesics.
+    seen: tuple[Tensor, np.ndarray[Any, Any]],
+    ends: tuple[Tensor, Tensor],
+    protocol: Protocol,
+) -> tuple[dict[str, Tensor], Uncertainty]:
+    """The straight line and the three geodesics of one pair, (256, 2) each, and sigma.
 
     Args:
-        path: of the PNG.
         model: whose latent space it is.
-        z: (M, 2) encoded data.
-        curves: (T, 2) by name, of :data:`COLOURS`.
-        labels: (M,) of the data, if they have classes.
-        names: of the classes.
+        seen: (M, 2) encodings, (M, *event) what they are of.
+        ends: (1, 2), (1, 2).
+        protocol: how much.
     """
-    from tools.reproduce.latent_figures import (
-        draw_magnification,
-        draw_points,
-        limits,
-        magnification_grid,
-        new_figure,
-        save_figure,
-        square,
-    )
-
-    figure, axes = new_figure(1, 1, (5.6, 5.9))
-    ax = axes[0, 0]
-    low, high = square(z)
-    grid = magnification_grid(model, low, high)
-    image = draw_magnification(ax, grid, low, high, float(np.quantile(grid, 0.98)))
-    figure.colorbar(image, ax=ax, shrink=0.75, extend="max").ax.tick_params(labelsize=7)
-    if labels is None:
-        ax.scatter(*z.numpy().T, s=3, color="#6baed6", linewidths=0, label="encoded data")
-    else:
-        draw_points(ax, z, labels, names)
-    for name, curve in curves.items():
-        style = "--" if name == "straight" else "-"
-        label = NAMES.get(name, "straight line")
-        ax.plot(*curve.numpy().T, style, color=COLOURS[name], linewidth=1.6, label=label)
-    limits(ax, z)
-    ax.set_title("magnification factor (grey)", fontsize=9)
-    ax.tick_params(labelsize=7)
-    handles, texts = ax.get_legend_handles_labels()
-    figure.legend(
-        handles,
-        texts,
-        loc="outside lower center",
-        ncols=2 if labels is None else 5,
-        fontsize=7,
-        frameon=False,
-        markerscale=2,
-    )
-    save_figure(figure, path)
-
-
-def draw_velocity(ax: Any, velocities: Mapping[str, np.ndarray[Any, Any]]) -> None:
-    """phi(t) along curves (figures 5.2, 5.6, 5.9, 5.12)."""
-    for name, value in velocities.items():
-        t = (np.arange(len(value)) + 0.5) / len(value)
-        ax.plot(t, value, color=COLOURS[name], label=NAMES.get(name, "straight line"), lw=1.3)
-    ax.set_ylim(bottom=0)
-    ax.set_xlabel("t", fontsize=8)
-    ax.set_ylabel("velocity φ(t)", fontsize=8)
-    ax.legend(fontsize=7, frameon=False)
-    ax.tick_params(labelsize=7)
-
-
-def draw_strips(
-    path: Path,
-    images: Mapping[str, np.ndarray[Any, Any]],
-    velocities: Mapping[str, np.ndarray[Any, Any]],
-) -> None:
-    """Decoded curves as rows of images, (F, H, W) each, and the velocity along them."""
-    from tools.reproduce.latent_figures import new_figure, save_figure
-
-    figure, axes = new_figure(len(images) + 1, 1, (8, 1.0 * len(images) + 2.6))
-    grid = axes[-1, 0].get_gridspec()
-    grid.set_height_ratios([1.0] * len(images) + [2.4])
-    for ax, (name, strip) in zip(axes[:-1, 0], images.items(), strict=True):
-        tiles = np.pad(strip, ((0, 0), (0, 0), (0, 1)), constant_values=0.5)
-        ax.imshow(np.concatenate(list(tiles), axis=1), cmap="gray_r", vmin=0, vmax=1)
-        ax.set_title(NAMES.get(name, "straight line"), fontsize=8, loc="left", pad=2)
-        ax.axis("off")
-    draw_velocity(axes[-1, 0], velocities)
-    save_figure(figure, path)
-
-
-def frames(model: VAE, curve: Tensor, count: int, side: int) -> np.ndarray[Any, Any]:
-    """Images along a curve (T, 2), at equal steps of t: (count, side, side)."""
-    import torch
-
-    at = torch.linspace(0, len(curve) - 1, count).round().long()
-    return decoded(model, curve[at]).reshape(count, side, side)
-
-
-def velocities_of(model: VAE, curves: Mapping[str, Tensor]) -> dict[str, np.ndarray[Any, Any]]:
-    """phi(t) of curves (T, 2) with equal steps of t."""
-    import torch
-
-    from trackvae.geometry import velocity
-
-    with torch.no_grad():
-        return {name: velocity(model.decode, c[None])[0].numpy() for name, c in curves.items()}
-
-
-def straight_curve(start: Tensor, end: Tensor, points: int = 256) -> Tensor:
-    """(points, 2)."""
     from trackvae.geometry import straight_line
 
-    return straight_line(start, end, points)
+    z, start, end = seen[0], *ends
+    curves = {"straight": straight_line(start[0], end[0], 256)}
+    curves |= {name: g.curves[0] for name, g in ways(model, z, start, end, protocol).items()}
+    decoder, known = variance_decoder(model, *seen)
+    graph = uniform_graph(decoder, z, protocol, every=1)
+    search = QUICK_SEARCH if protocol == QUICK else FULL_SEARCH
+    curves[VARIANCE] = variance_ways(decoder, graph, start, end, search).curves[0]
+    return curves, known

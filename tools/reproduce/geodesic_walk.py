@@ -10,6 +10,7 @@ import numpy as np
 
 from tools.reproduce.experiment import Context, Outcome, row
 from tools.reproduce.flatness import decoded
+from tools.reproduce.geodesic_drawings import draw_space, draw_velocity, velocities_of
 from tools.reproduce.geodesic_models import (
     REDUCED,
     Recipe,
@@ -26,15 +27,13 @@ from tools.reproduce.geodesic_study import (
     SHORTEST,
     Protocol,
     common_rows,
-    draw_space,
-    draw_velocity,
+    drawn_curves,
     drawn_pair,
     each_seed,
     figures_of,
-    straight_curve,
-    velocities_of,
     ways,
 )
+from tools.reproduce.geodesic_variance import VARIANCE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,13 +64,17 @@ def run(context: Context) -> Outcome:
         protocol,
         measure=lambda model, seed, _: _measure(model, data, protocol, seed),
         nodes=lambda model, seed: _nodes(model, data, protocol, seed),
+        seen=lambda seed: _seen(data, protocol, seed),
         ends=lambda model, seed: _ends(model, data, protocol, seed),
         draw=lambda model, found, seed: _draw(
             context, model, data, skeleton, found, protocol, seed
         ),
+        also=lambda model, found: {"smoothness": _smoothness(model, data, found.curves)},
     )
+    for m in measured:
+        m["smoothness"][VARIANCE] = m[VARIANCE]["smoothness"]
     rows = common_rows(measured, _THESIS, "joint angles, standardised")
-    for name in ("straight", SHORTEST, ON_DATA):
+    for name in ("straight", SHORTEST, ON_DATA, VARIANCE):
         values = [float(np.mean(m["smoothness"][name])) for m in measured]
         title = NAMES.get(name, "straight line")
         rows.append(
@@ -107,8 +110,12 @@ def _ends(model: VAE, data: DataSet, protocol: Protocol, seed: int) -> tuple[Ten
 
 
 def _nodes(model: VAE, data: DataSet, protocol: Protocol, seed: int) -> Tensor:
-    rows = spread_rows(len(data.train), protocol.nodes, seed)
-    return resampled(model, data.values("train")[rows], seed)
+    return resampled(model, _seen(data, protocol, seed), seed)
+
+
+def _seen(data: DataSet, protocol: Protocol, seed: int) -> np.ndarray[Any, Any]:
+    """What the nodes are encodings of."""
+    return data.values("train")[spread_rows(len(data.train), protocol.nodes, seed)]
 
 
 def _degrees(model: VAE, data: DataSet, curves: Tensor) -> FloatArray:
@@ -126,21 +133,26 @@ def _thinned(curves: Tensor, count: int) -> Tensor:
 
 def _measure(model: VAE, data: DataSet, protocol: Protocol, seed: int) -> dict[str, Any]:
     from trackvae.geometry import straight_line
-    from training.geodesics import constant_speed, smoothness_factor
+    from training.geodesics import smoothness_factor
 
     start, end = _ends(model, data, protocol, seed)
     z = _nodes(model, data, protocol, seed)
     found = ways(model, z, start, end, protocol)
-    curves = {"straight": straight_line(start, end, _STEPS)}
-    for name, geodesic in found.items():
-        even = _velocity_lengths(model, geodesic.curves)
-        curves[name] = constant_speed(geodesic.curves, _STEPS, even)
+    lines = straight_line(start, end, _STEPS)
     result = figures_of(found)
     result["smoothness"] = {
-        name: smoothness_factor(_degrees(model, data, c)).mean(axis=1).tolist()
-        for name, c in curves.items()
+        "straight": smoothness_factor(_degrees(model, data, lines)).mean(axis=1).tolist(),
+        **{name: _smoothness(model, data, g.curves) for name, g in found.items()},
     }
     return result
+
+
+def _smoothness(model: VAE, data: DataSet, curves: Tensor) -> list[float]:
+    """Of curves (P, T, 2) in equal steps of the decoded movement, the mean over joints."""
+    from training.geodesics import constant_speed, smoothness_factor
+
+    even = constant_speed(curves, _STEPS, _velocity_lengths(model, curves))
+    return smoothness_factor(_degrees(model, data, even)).mean(axis=1).tolist()
 
 
 def _velocity_lengths(model: VAE, curves: Tensor) -> Tensor:
@@ -166,11 +178,11 @@ def _draw(
     from tools.reproduce.latent_figures import new_figure, save_figure
 
     pair = drawn_pair(measured)
-    start, end = (points[[pair]] for points in _ends(model, data, protocol, seed))
+    ends = _ends(model, data, protocol, seed)
     z = _nodes(model, data, protocol, seed)
-    curves = {"straight": straight_curve(start[0], end[0])}
-    curves |= {k: g.curves[0] for k, g in ways(model, z, start, end, protocol).items()}
-    draw_space(context.figures / "figure-5.10.png", model, z, curves)
+    seen = (z, _seen(data, protocol, seed))
+    curves, known = drawn_curves(model, seen, (ends[0][[pair]], ends[1][[pair]]), protocol)
+    draw_space(context.figures / "figure-5.10.png", model, z, curves, known)
     cycle = resampled(model, data.values("test")[:40], seed)
     figure, axes = new_figure(1, 1, (9, 1.6))
     _draw_film(axes[0, 0], "posterior samples along a recording", cycle, model, data, skeleton)

@@ -18,7 +18,13 @@ from training.geodesics.graph import (
 from training.geodesics.neural import Neural
 from training.geodesics.relax import Chain, Spline
 from training.geodesics.search import a_star, distances, latent_bound, observation_bound, parts
-from training.geodesics.solve import Path, Solver, bezier, on_graph, solve, straight
+from training.geodesics.solve import Path, Solver, bezier, either, on_graph, solve, straight
+from training.geodesics.uncertainty import (
+    Uncertainty,
+    far_sigma,
+    fit_uncertainty,
+    with_variance,
+)
 
 __all__ = [
     "Chain",
@@ -31,12 +37,16 @@ __all__ = [
     "Path",
     "Solver",
     "Spline",
+    "Uncertainty",
     "a_star",
     "bezier",
     "bezier_curves",
     "constant_speed",
     "distances",
+    "either",
     "euclidean",
+    "far_sigma",
+    "fit_uncertainty",
     "floor",
     "interpolate",
     "latent_bound",
@@ -53,4 +63,5 @@ __all__ = [
     "smoothness_factor",
     "solve",
     "straight",
+    "with_variance",
 ]

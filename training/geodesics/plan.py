@@ -9,20 +9,31 @@ import torch
 from torch import Tensor
 
 from trackvae.errors import InputError, UsageError
-from trackvae.geometry import velocity
+from trackvae.geometry import Decoder, segment_lengths, velocity
 from trackvae.vae import VAE, Prior
-from training.geodesics.curves import Geodesics
+from training.geodesics.curves import Geodesics, constant_speed
 from training.geodesics.energy import smoothing_for
 from training.geodesics.graph import Graph, neighbour_graph, riemannian
 from training.geodesics.neural import Neural
 from training.geodesics.relax import Chain, Spline
-from training.geodesics.solve import Initial, Path, Solver, bezier, on_graph, solve
+from training.geodesics.solve import (
+    Initial,
+    Path,
+    Solver,
+    bezier,
+    either,
+    on_graph,
+    solve,
+    straight,
+)
+from training.geodesics.uncertainty import fit_uncertainty, with_variance
 
-Method = Literal["data", "shortest", "spline", "network"]
-METHODS: tuple[Method, ...] = ("data", "shortest", "spline", "network")
+Method = Literal["data", "variance", "shortest", "spline", "network"]
+METHODS: tuple[Method, ...] = ("data", "variance", "shortest", "spline", "network")
 _FAR = 4.0  # times the nodes' own largest usual distance, beyond which an end is off the manifold
 _USUAL = 0.99  # quantile
 _POINTS, _FINE = 64, 256
+_KNOTS = 16
 _POOR = 5.0  # times the likelihood's sigma
 
 
@@ -32,7 +43,9 @@ class PlanOptions:
 
     Attributes:
         method: ``data``: on the graph of encoded data, or of samples of the prior, whose edges cost
-            their Riemannian length: the movement keeps to what was seen; ``shortest``: the
+            their Riemannian length: the movement keeps to what was seen; ``variance``: the
+            shortest curve where the decoder's variance counts, which grows off the data (needs
+            them): it keeps to what was seen too, without the corners of a graph; ``shortest``: the
             shortest curve of all, from that path; ``spline``: the same with few knots;
             ``network``: the thesis's (5.1.2), from Bézier curves.
         nodes: of the graph, at most.
@@ -68,7 +81,8 @@ class Movement:
         latents: (T, D_z), the geodesic at constant speed.
         observations: (T, *event), decoded; the first and last are reconstructions of the ends.
         velocity: (T - 1,) phi(t) of Eq. 5.5 at the middles of the steps.
-        geodesic: all that is known of the search, of one pair.
+        geodesic: all that is known of the search, of one pair; of the method ``variance`` its
+            lengths and velocity count the variance, the movement's velocity does not.
         nodes: (N, D_z) of the graph.
         notes: lines for people: what is to be doubted; empty if nothing.
     """
@@ -103,58 +117,81 @@ def plan_movement(
     Raises:
         InputError: observations that are not finite; ends that the graph does not join, with the
             parts that they lie in; a decoder that is not finite on the way.
-        UsageError: fewer than two steps, or options that mean nothing.
+        UsageError: fewer than two steps, options that mean nothing, or the method ``variance``
+            without data.
     """
     options = options or PlanOptions()
     if steps < 2:
         raise UsageError(f"a movement of {steps} step(s), expected at least 2")
+    if options.method == "variance" and data is None:
+        raise UsageError("the method variance needs the data that the model was trained on")
     ends = torch.stack([start, goal])
     if not ends.isfinite().all():
         raise InputError("start or goal holds NaN or infinity")
     with torch.no_grad():
         z = model.encode(ends).mean  # (2, D)
-        nodes = _nodes(model, data, options)
-    graph = neighbour_graph(nodes, options.neighbours, riemannian(model.decode))
-    found = _solved(model, graph, z, options)
+    seen = None if data is None else _spread(data, options.nodes)
+    nodes = _nodes(model, seen, options)
+    decoder: Decoder = model.decode
+    if options.method == "variance" and seen is not None:
+        decoder = with_variance(decoder, fit_uncertainty(decoder, nodes, seen, seed=options.seed))
+    graph = neighbour_graph(nodes, options.neighbours, riemannian(decoder))
+    found = _solved(decoder, graph, z, options)
     state, said = found.outcome[0], found.notes[0]
     if state in ("no path", "not finite"):
         raise InputError(f"no movement from start to goal: {said}")
     notes = [*_off_manifold(model, graph, z, ends), *([said] if said else [])]
     at = torch.linspace(0, found.curves.shape[1] - 1, steps, dtype=torch.float64)
-    curve = _at(found.curves[0], at)
     with torch.no_grad():
+        curve = _at(_even(model, found.curves, options.method)[0], at)
         decoded = model.decode(curve)
         speed = velocity(model.decode, curve[None], by="distance")[0]
     return Movement(curve, decoded, speed, found, nodes, tuple(notes))
 
 
-def _nodes(model: VAE, data: Tensor | None, options: PlanOptions) -> Tensor:
-    """Encoded data, evenly over them, or samples of the prior."""
-    if data is None:
-        prior: Prior = model.prior  # type: ignore[assignment]
-        return prior.sample(options.nodes, torch.Generator().manual_seed(options.seed))
-    rows = torch.linspace(0, len(data) - 1, min(options.nodes, len(data))).round().long()
-    return torch.cat([model.encode(part).mean for part in torch.split(data[rows], 512)])
+def _spread(data: Tensor, count: int) -> Tensor:
+    """So many observations, evenly over all."""
+    return data[torch.linspace(0, len(data) - 1, min(count, len(data))).round().long()]
 
 
-def _solved(model: VAE, graph: Graph, z: Tensor, options: PlanOptions) -> Geodesics:
+def _nodes(model: VAE, seen: Tensor | None, options: PlanOptions) -> Tensor:
+    """Encoded data, or samples of the prior."""
+    with torch.no_grad():
+        if seen is None:
+            prior: Prior = model.prior  # type: ignore[assignment]
+            return prior.sample(options.nodes, torch.Generator().manual_seed(options.seed))
+        return torch.cat([model.encode(part).mean for part in torch.split(seen, 512)])
+
+
+def _even(model: VAE, curves: Tensor, method: Method) -> Tensor:
+    """Curves at constant speed of what is decoded; with a variance they have another's."""
+    if method != "variance":
+        return curves
+    return constant_speed(curves, curves.shape[1], segment_lengths(model.decode, curves))
+
+
+def _solved(decoder: Decoder, graph: Graph, z: Tensor, options: PlanOptions) -> Geodesics:
     """The geodesic by the method that is asked for; finely cut, so that steps can be even."""
     solvers: dict[str, Solver] = {
         "data": Path(_FINE),
+        "variance": Spline(_KNOTS, 2 * _POINTS),  # a narrow valley, which a chain cuts short
         "shortest": Chain(points=_POINTS),
         "spline": Spline(points=_POINTS),
         "network": Neural(points=_POINTS, samples=200, steps=400, seed=options.seed),
     }
-    network = options.method == "network"
-    initial: Initial = bezier(8, seed=options.seed) if network else on_graph(graph)
+    initial: Initial = on_graph(graph)
+    if options.method == "network":
+        initial = bezier(8, seed=options.seed)
+    elif options.method == "variance":
+        initial = either(initial, straight)
     smoothed = options.smoothing > 0 and options.method != "data"
     return solve(
-        model.decode,
+        decoder,
         z[0],
         z[1],
         solvers[options.method],
         initial=initial,
-        smoothing=smoothing_for(model.decode, graph.nodes, options.smoothing) if smoothed else 0.0,
+        smoothing=smoothing_for(decoder, graph.nodes, options.smoothing) if smoothed else 0.0,
         points=_FINE,
     )
 

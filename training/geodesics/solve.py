@@ -106,6 +106,20 @@ def on_graph(graph: Graph) -> Initial:
     return begin
 
 
+def either(*ways: Initial) -> Initial:
+    """Begin with whichever of several beginnings has the least energy, pair by pair."""
+
+    def begin(start: Tensor, end: Tensor, points: int) -> Beginning:
+        found = [way(start, end, points) for way in ways]
+        notes = [
+            next((note for note in said if note), "")
+            for said in zip(*(b.notes for b in found), strict=True)
+        ]
+        return Beginning(torch.cat([b.candidates for b in found]), tuple(notes))
+
+    return begin
+
+
 def _even_path(graph: Graph, path: Tensor, points: int) -> Tensor:
     """A path (T', D) as (points, D), in steps that cost the same by the graph's own cost."""
     if len(path) < 2:
