@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _RUN_FILE = "run.json"  # what has been done in an output folder, for --resume
 _COUNTED = ("frames", "detections", "tracks", "boxes", "seconds")
+_DEFAULT_ENCODER = "colour"
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Track:
     """Settings of the tracker: max_age=60 iou.max_cost=0.5 ..."""
     detector_set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE...")] = ()
     """Settings of the detector: min_score=0.5 classes=person ..."""
-    encoder: Annotated[str, tyro.conf.arg(metavar="E", aliases=["--embedder"])] = "colour"
+    encoder: Annotated[str, tyro.conf.arg(metavar="E", aliases=["--embedder"])] = _DEFAULT_ENCODER
     """Appearance for presets that compare it, where the detections bring none: colour (small
     histograms in horizontal stripes), none, default, weights of trackvae fit or train, or a
     descriptor that trackvae embed knows."""
@@ -202,11 +203,14 @@ class _Runner:
         """What describes the boxes; None where nothing asks for it, or there are no images."""
         asked = self._tracker_config().uses_appearance or self.command.relink
         asked = asked and self.command.encoder != "none"
-        if not asked or not opened.source.has_images or _brings_embeddings(opened):
+        unused = not asked or not opened.source.has_images or _brings_embeddings(opened)
+        if unused and self.command.encoder in ("none", _DEFAULT_ENCODER):
             return None
-        if self._described_by is None:
+        if self._described_by is None:  # one that is not used is opened too: it may not exist
             self._described_by = _open_embedder(self.command.encoder)
-        return self._described_by
+            if unused:
+                print(f"--encoder {self.command.encoder}: nothing asks for it here")
+        return None if unused else self._described_by
 
     def _calibrated(
         self, name: str, opened: DetectedSource, embedder: Embedder | None
@@ -394,7 +398,7 @@ def _brings_embeddings(opened: DetectedSource) -> bool:
 
 def _open_embedder(name: str) -> Embedder:
     """The encoder of that name."""
-    if name == "colour":
+    if name == _DEFAULT_ENCODER:
         from reid.descriptors import ColourStripes
 
         return ColourStripes()

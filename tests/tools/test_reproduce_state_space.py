@@ -135,6 +135,26 @@ def test_a_quick_table_is_computed_once_and_drawn(tmp_path, monkeypatch):
     assert measure(model, data.train, data.test)["mse"] == pytest.approx(one["mse"], rel=1e-4)
 
 
+def test_elbos_are_compared_under_one_sigma():
+    # 15 images of 16 x 16: 3,840 pixels, each log N(0 | 0, 0.1) = 0.2323; 2 nats a step of rate,
+    # 0.05 of squared error a pixel
+    one = {"mse": 0.0, "rate": 2.0, "reconstruction": 0.05}
+    found = state_space.compared(one, (15, 16, 16))["elbo_compared"]
+    log_density = -0.5 * math.log(2 * math.pi * 0.1) - 0.5 * 0.05 / 0.1
+    assert found == pytest.approx(3840 * log_density - 30)
+    assert state_space.compared({"failed": "step 3"}, (15, 16, 16)) == {}
+
+
+def test_the_best_run_is_told_by_the_validation_part():
+    keys = ("elbo_compared", "angle", "velocity", "turning_velocity", "mse", "mse_of_mean")
+    runs = [
+        {**dict.fromkeys((*keys, "mse_median"), value), "validation_mse": error}
+        for value, error in ((0.9, 0.3), (0.5, 0.1), (0.7, 0.2))
+    ]
+    line = state_space.summary(state_space.METHODS["dks"], [*runs, {"failed": "step 3"}])
+    assert (line["seeds"], line["velocity"], line["best"]["velocity"]) == (3, 0.7, 0.5)
+
+
 def test_a_run_that_breaks_off_stays_in_the_table():
     lines = state_space.table_rows(
         state_space.METHODS["dks"], [{"failed": "step 3: the loss is nan", "folder": "x"}]

@@ -80,6 +80,15 @@ def test_what_cannot_be(street, tmp_path, capsys, arguments, code, message):
     assert error.count("\n") == 1
 
 
+def test_an_encoder_that_nothing_asks_for_is_looked_up_all_the_same(street, tmp_path, capsys):
+    code, _, error = track(capsys, street, tmp_path, "--tracker", "sort", "--encoder", "nonsense")
+    assert code == 2
+    assert "nonsense" in error
+    code, out, _ = track(capsys, street, tmp_path, "--tracker", "sort", "--encoder", "raw-pixels")
+    assert code == 0
+    assert "--encoder raw-pixels: nothing asks for it here" in out
+
+
 # --- re-linking
 
 

@@ -23,7 +23,6 @@ EXPERIMENTS = {
     "table-3.2-others": "tools.reproduce.likelihood_others",
     "figures-3.6-3.11": "tools.reproduce.interpolation",
     "table-4.1": "tools.reproduce.state_space",
-    "table-4.1-patience": "tools.reproduce.patience",
     "figure-4.4": "tools.reproduce.annealing",
     "table-4.2": "tools.reproduce.reacher",
     "table-4.3": "tools.reproduce.memories",
@@ -57,7 +56,7 @@ class Reproduce:
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     """table-3.1, table-3.2, table-3.2-others, figures-3.6-3.11, table-4.1,
-    table-4.1-patience, figure-4.4, table-4.2, table-4.3, figures-4.19-4.21, observation-noise,
+    figure-4.4, table-4.2, table-4.3, figures-4.19-4.21, observation-noise,
     table-5.1, table-5.2, table-5.3, flatness-high-d, recognition, default-encoder, own-video,
     figures-5.1-5.3, figures-5.4-5.6, figures-5.7-5.9, figures-5.10-5.12, geodesic-ratios."""
     quick: bool = False

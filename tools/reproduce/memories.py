@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tools.reproduce.experiment import Context, Outcome, row
-from tools.reproduce.state_space import STEPS, budgeted, pendulum_sequences
+from tools.reproduce.state_space import budgeted, pendulum_sequences
 from tools.reproduce.state_space_measure import GIVEN, prediction_errors
 from tools.reproduce.state_space_training import Run, load_model, train_part
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 TITLE = "Table 4.3: pendulum images, what recurrent transitions keep out of the state"
 SEEDS = 3
+STEPS = 2000
 
 METHODS = {
     "VHP-KVAE (CO)": Run("kvae", {"prior": "vhp"}),
@@ -52,7 +53,7 @@ def run(context: Context) -> Outcome:
     data, longer = pendulum_sequences(context), _longer(context)
     names = QUICK if context.quick else tuple(METHODS)
     rows: list[dict[str, Any]] = []
-    runs = {name: budgeted(METHODS[name], context) for name in names}
+    runs = {name: budgeted(METHODS[name], context, STEPS) for name in names}
     for name in names:
         found = []
         for seed in context.seeds:

@@ -1,27 +1,31 @@
-"""What the observation's sigma does to the velocity that recurrent models learn.
+"""What the observation's sigma does to state-space models of the pendulum.
 
 The thesis does not give the sigma of its Gaussian likelihood. Its ELBO of some 807 nats a sequence
 (3,840 pixels) would be that of sigma^2 = 0.1, 893 nats, less a rate of some 86. With a small sigma
-each image says the angle so exactly that the posterior of DVBS has little use for a transition, and
-no step leads to a velocity; with 0.3, kappa = 0.03 is near what the ELBO itself would choose.
+each image says the angle so exactly that a recurrent posterior has little use for a transition, and
+no step leads to a velocity; the EKVAE, whose states come from its transition, predicts the better
+the smaller sigma is.
 
 R^2 is measured twice: by one plane for all angles, as the thesis has it, and by a regression that
 may turn with the angle, for a velocity that is there but lies in another direction at each angle.
+All is judged on the validation part: Table 4.1 takes its sigmas from here. The two other forms of
+the DKS, with the sigma of its row, show whether they are what its velocity wants.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from tools.reproduce.experiment import Context, Outcome, row
-from tools.reproduce.state_space import STEPS, budgeted, pendulum_sequences
+from tools.reproduce.state_space import LEAST_SIGMA, budgeted, pendulum_sequences
 from tools.reproduce.state_space_training import Run, train_part, turning_part
 
 TITLE = "The observation's sigma: whether state-space models of the pendulum learn its velocity"
-SEEDS = 3
+SEEDS = 2
+STEPS = 1600
 SIGMAS = (0.3, 0.1, 0.03)
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -37,12 +41,11 @@ QUICK = ("VHP-DVBS (CO)", "VHP-DKS (CO)")
 def run(context: Context) -> Outcome:
     """Train every model with every sigma, judge, draw."""
     data = pendulum_sequences(context)
+    data = replace(data, test=data.validation, note=f"{data.note}; judged on the validation part")
     names = QUICK if context.quick else tuple(MODELS)
-    sigmas = SIGMAS[:1] if context.quick else SIGMAS
     found: dict[str, dict[float, list[dict[str, Any]]]] = {name: {} for name in names}
-    # the largest sigma of all models first: what matters most is there first
-    for sigma in sigmas:
-        for name in names:
+    for name in names:
+        for sigma in sigmas_of(context, name):
             made = run_of(context, name, sigma)
             part = f"{made.kind}{'-'.join(['', *sorted(MODELS[name][1])])}-sigma-{sigma:g}"
             runs = [train_part(context, part, made, data, seed) for seed in context.seeds]
@@ -52,23 +55,29 @@ def run(context: Context) -> Outcome:
     rows = [
         line
         for name in names
-        for sigma in sigmas
-        for line in table_rows(name, sigma, found[name][sigma], len(context.seeds))
+        for sigma, runs in found[name].items()
+        for line in table_rows(name, sigma, runs, len(context.seeds))
     ]
     draw(context.figures / "velocity.png", found)
     config = {
-        "runs": {name: asdict(run_of(context, name, sigmas[0])) for name in names},
-        "least sigmas": list(sigmas),
+        "runs": {name: asdict(run_of(context, name, SIGMAS[0])) for name in names},
+        "least sigmas": {name: list(sigmas_of(context, name)) for name in names},
         "data": data.note,
         "reduced": f"{STEPS} steps; the thesis does not say how long it trained",
     }
     return Outcome(rows, config)
 
 
-def run_of(context: Context, name: str, sigma: float) -> Run:
-    """A model with a least sigma, in the budget of Table 4.1."""
+def sigmas_of(context: Context, name: str) -> tuple[float, ...]:
+    """The least sigmas of a model: all, of a changed one that of its row in Table 4.1."""
     kind, changes = MODELS[name]
-    return budgeted(Run(kind, {"prior": "vhp", **changes, "least_sigma": sigma}), context)
+    return (LEAST_SIGMA[kind],) if changes or context.quick else SIGMAS
+
+
+def run_of(context: Context, name: str, sigma: float) -> Run:
+    """A model with a least sigma."""
+    kind, changes = MODELS[name]
+    return budgeted(Run(kind, {"prior": "vhp", **changes, "least_sigma": sigma}), context, STEPS)
 
 
 def table_rows(

@@ -28,21 +28,30 @@ if TYPE_CHECKING:
 
 TITLE = "Table 4.2: the reacher, system identification and prediction from angles and from images"
 SEEDS = 1
-STEPS = 2500
+STEPS = 3000
 SIDE = 24  # pixels of the images that are learned from
 _NAMES = ("ang. phi", "ang. psi", "vel. phi", "vel. psi")
 
 # Table A.2 to A.4
-_ANGLES = {"event": [2], "controls": 2, "latent": 4, "hidden": [128]}
+_ANGLES = {"event": [2], "controls": 2, "latent": 4, "hidden": [128], "sigma": 0.01}  # rad
 _LINEAR = {"components": 8, "alpha_hidden": [64, 64]}
+_NOISES = {"process_noise": 0.01, "observation_noise": 0.001}  # at the start
 _IMAGES = {"event": [3, SIDE, SIDE], "controls": 2, "latent": 5, "static": [0, 1, 2], **_LINEAR}
 
 
 def _angles(kind: str, prior: str, schedule: str = "co") -> Run:
-    extra = {"ekvae": {"static": [0, 1], **_LINEAR}, "dvbs": _LINEAR, "dks": {}}[kind]
-    model = {**_ANGLES, **extra, "prior": prior}
-    kappa = 0.2 if kind == "dks" else 0.3  # of errors in radians
-    return Run(kind, model, schedule, kappa=kappa, nu=10.0, tau_1=1.0, tau_2=0.001)
+    extra = {"ekvae": {"static": [0, 1], **_LINEAR, **_NOISES}, "dvbs": _LINEAR, "dks": {}}[kind]
+    return Run(
+        kind,
+        {**_ANGLES, **extra, "prior": prior},
+        schedule,
+        learning_rate=(4e-3, 2e-4),
+        later_rate=1.0,
+        kappa=0.2 if kind == "dks" else 0.3,  # of errors in radians
+        nu=10.0,
+        tau_1=1.0,
+        tau_2=0.001,
+    )
 
 
 METHODS: dict[str, tuple[Sight, Run]] = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tools.reproduce.experiment import Context
-from tools.reproduce.state_space_measure import measure, turning_velocity
+from tools.reproduce.state_space_measure import measure, prediction_errors, turning_velocity
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -178,7 +178,8 @@ def turning_part(
     """A finished run's result, with more: what Table 4.1 has beside the others.
 
     ``turning_velocity``: R^2 of the velocity by a regression that may turn with the angle;
-    ``elbo_sequence``: nats of a whole sequence, as the thesis gives them.
+    ``elbo_sequence``: nats of a whole sequence, as the thesis gives them; ``validation_mse``: error
+    of predictions (from the mean of z_1) on the validation part, to choose a run by.
 
     Args:
         context: of the experiment.
@@ -193,15 +194,17 @@ def turning_part(
         from training.dssm.batch import SequenceBatch
 
         model = load_model(context.work / found["folder"], run)
+        chosen_by = SequenceBatch.of(data.validation)
         parts = (data.train, data.test)
         z = [smoothed_means(model, SequenceBatch.of(part)) for part in parts]
         turning = turning_velocity(z[0], data.train.states, z[1], data.test.states)
         return {
             "turning_velocity": turning,
             "elbo_sequence": found["elbo"] * data.test.steps,
+            "validation_mse": float(prediction_errors(model, chosen_by, sampled=False).mean()),
         }
 
-    settings = {"of": found["folder"], "data": data.note}
+    settings = {"of": found["folder"], "data": data.note, "judged": "validation, too"}
     return {**found, **context.part(f"{found['folder']}-turning", settings, compute)}
 
 

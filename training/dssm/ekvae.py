@@ -46,7 +46,6 @@ from training.dssm.transitions import Linear, LocallyLinear
 
 Posterior = Literal["smoother", "filter"]
 _LEAST_VARIANCE = 1e-6  # of the observation noise
-_NOISE = 0.01  # variance of the observation noise at the start
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,11 @@ class EKVAEConfig:
         alpha_hidden: units of the network of their weights.
         prior: p(z_1).
         posterior: the smoothed distributions (Eq. 4.18), or the filtered ones (section 4.2.5.3).
+        process_noise: variance of the transition's noise at the start. Adam moves a logarithm by
+            its learning rate a step: what has to shrink a thousandfold takes thousands of steps.
+        observation_noise: the same of R.
         least_sigma: of the observation's Gaussian, see :func:`observation_likelihood`.
+        sigma: the same, held fixed; None: it follows the error.
     """
 
     event: tuple[int, ...] = (16, 16)
@@ -78,7 +81,10 @@ class EKVAEConfig:
     alpha_hidden: tuple[int, ...] = (64,)
     prior: InitialPrior = "vhp"
     posterior: Posterior = "smoother"
+    process_noise: float = 0.1
+    observation_noise: float = 0.01
     least_sigma: float = LEAST_SIGMA
+    sigma: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
@@ -115,15 +121,19 @@ class EKVAE(StateSpaceModel):
             config.latent,
             config.controls,
             decoder,
-            observation_likelihood(config.event, config.least_sigma),
+            observation_likelihood(config.event, config.least_sigma, config.sigma),
             initial_prior(config.prior, config.latent),
         )
         self.config = config
         self.encoder = GaussianHead(encoder)
         self.transition = LocallyLinear(
-            config.latent, config.controls, config.components, config.alpha_hidden
+            config.latent,
+            config.controls,
+            config.components,
+            config.alpha_hidden,
+            config.process_noise,
         )
-        self.log_R = nn.Parameter(torch.full((len(config.static),), _NOISE).log())
+        self.log_R = nn.Parameter(torch.full((len(config.static),), config.observation_noise).log())
         # what the filter starts from; a VHP has no Gaussian for it (it enters Eq. 4.28 alone)
         self.start = LearnedGaussian(config.latent) if config.prior == "vhp" else None
         self.register_buffer("lost", torch.zeros((), dtype=torch.long))

@@ -62,6 +62,7 @@ class KVAEConfig:
         units: of the LSTM.
         prior: p(z_1).
         least_sigma: of the observation's Gaussian, see :func:`observation_likelihood`.
+        sigma: the same, held fixed; None: it follows the error.
     """
 
     event: tuple[int, ...] = (16, 16)
@@ -74,6 +75,7 @@ class KVAEConfig:
     units: int = 64
     prior: InitialPrior = "vhp"
     least_sigma: float = LEAST_SIGMA
+    sigma: float | None = None
 
 
 class KVAE(StateSpaceModel):
@@ -91,7 +93,7 @@ class KVAE(StateSpaceModel):
             config.latent,
             config.controls,
             decoder,
-            observation_likelihood(config.event, config.least_sigma),
+            observation_likelihood(config.event, config.least_sigma, config.sigma),
             initial_prior(config.prior, config.latent),
         )
         self.config = config

@@ -367,9 +367,9 @@ def step_networks(
 
 
 def observation_likelihood(
-    event: tuple[int, ...], least_sigma: float = LEAST_SIGMA
+    event: tuple[int, ...], least_sigma: float = LEAST_SIGMA, sigma: float | None = None
 ) -> GaussianLikelihood:
-    """p(x_t|.): Gaussian, sigma^2 the moving mean squared error, not below a least one.
+    """p(x_t|.): Gaussian, sigma^2 the moving mean squared error, not below a least one; or fixed.
 
     The thesis does not give its sigma. The constraint's error is the mean squared error over the
     event, time and batch: the unit in which Table A.2's kappa, nu and tau_2 belong together.
@@ -378,5 +378,9 @@ def observation_likelihood(
         event: shape of an observation.
         least_sigma: see above. It matters to what recurrent models learn, see
             :mod:`training.dssm.dks`.
+        sigma: fixed. Where observations are few numbers, as angles are, a sigma that follows the
+            error leaves the rate as strong as the distortion all along: both fall slowly.
     """
+    if sigma is not None:
+        return GaussianLikelihood(sigma, len(event), "mean")
     return GaussianLikelihood("optimal", len(event), "mean", least=least_sigma, momentum=0.9)

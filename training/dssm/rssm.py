@@ -55,6 +55,7 @@ class RSSMConfig:
         posterior: ``smoother``: ``q(z_t | h_{t-1}, x_{t:T}, u_{t:T})``; ``filter``: of x_t alone,
             as in the original.
         least_sigma: of the observation's Gaussian, see :func:`observation_likelihood`.
+        sigma: the same, held fixed; None: it follows the error.
     """
 
     event: tuple[int, ...] = (16, 16)
@@ -68,6 +69,7 @@ class RSSMConfig:
     prior: InitialPrior = "vhp"
     posterior: Posterior = "smoother"
     least_sigma: float = LEAST_SIGMA
+    sigma: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
@@ -88,7 +90,7 @@ class RSSM(RecurrentModel):
             config.latent,
             config.controls,
             decoder,
-            observation_likelihood(config.event, config.least_sigma),
+            observation_likelihood(config.event, config.least_sigma, config.sigma),
             initial_prior(config.prior, config.latent),
         )
         self.config = config

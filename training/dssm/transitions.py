@@ -13,7 +13,7 @@ from trackvae.networks import mlp
 
 _LEAST_VARIANCE = 1e-6  # of the process noise: P_t^- stays positive definite
 _SPREAD = 0.1  # of the base matrices at the start; without it they would all stay the same
-_NOISE = 0.1  # variance of the process noise at the start
+NOISE = 0.1  # variance of the process noise at the start
 
 
 class Linear(NamedTuple):
@@ -37,13 +37,14 @@ class Linear(NamedTuple):
 class BaseMatrices(nn.Module):
     """M base matrices each for F, B and Q, of which the Q^(m) are diagonal; so is their sum."""
 
-    def __init__(self, latent: int, controls: int, components: int) -> None:
+    def __init__(self, latent: int, controls: int, components: int, noise: float = NOISE) -> None:
         """Make them.
 
         Args:
             latent: D_z.
             controls: D_u.
             components: M.
+            noise: variance of the process noise at the start.
 
         Raises:
             UsageError: no component.
@@ -55,7 +56,7 @@ class BaseMatrices(nn.Module):
         start = torch.eye(latent) + _SPREAD * torch.randn(components, latent, latent)
         self.F = nn.Parameter(start)
         self.B = nn.Parameter(_SPREAD * torch.randn(components, latent, controls))
-        self.log_Q = nn.Parameter(torch.full((components, latent), _NOISE).log())
+        self.log_Q = nn.Parameter(torch.full((components, latent), noise).log())
 
     def base(self) -> Tensor:
         """All base matrices side by side, ``(M, D_z (D_z + D_u) + D_z)``, for :meth:`mixed`."""
@@ -80,7 +81,12 @@ class LocallyLinear(BaseMatrices):
     """``p(z_{t+1}|z_t, u_t) = N(F(z, u) z + B(z, u) u, Q(z, u))``, Eq. 4.13 and 4.14."""
 
     def __init__(
-        self, latent: int, controls: int, components: int = 16, hidden: tuple[int, ...] = (64,)
+        self,
+        latent: int,
+        controls: int,
+        components: int = 16,
+        hidden: tuple[int, ...] = (64,),
+        noise: float = NOISE,
     ) -> None:
         """Make it.
 
@@ -89,11 +95,12 @@ class LocallyLinear(BaseMatrices):
             controls: D_u.
             components: M.
             hidden: units of the network of the weights alpha.
+            noise: variance of the process noise at the start.
 
         Raises:
             UsageError: no component.
         """
-        super().__init__(latent, controls, components)
+        super().__init__(latent, controls, components, noise)
         self.weights = mlp(latent + controls, hidden, components)
 
     def alpha(self, z: Tensor, u: Tensor) -> Tensor:

@@ -269,3 +269,25 @@ def test_sigma_stays_above_its_least(name):
 def test_an_unknown_posterior_is_refused(name):
     with pytest.raises(UsageError, match="posterior is 'oracle'"):
         replace(MODELS[name][1], posterior="oracle")
+
+
+# --- where they begin
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_fixed_sigma_stays_and_the_other_follows_the_error(name):
+    x = batch()
+    fixed, free = make(name, sigma=0.25), make(name, least_sigma=0.125)
+    for model in (fixed, free):
+        for _ in range(60):
+            error = float(model.terms(x, noise()).error.mean().detach())
+            model.likelihood.observe_error(error, 4)  # as the trainer does
+    assert float(fixed.likelihood.sigma) == pytest.approx(0.25)
+    assert float(free.likelihood.sigma) == pytest.approx(error**0.5, rel=0.02)
+
+
+def test_the_transition_of_dvbs_begins_with_its_process_noise():
+    torch.manual_seed(0)
+    model = DVBS(DVBSConfig(**READ, components=4, alpha_hidden=(5,), process_noise=0.02))
+    following, _ = model.step(torch.zeros(2, 3), torch.zeros(2, 2))
+    close(following.log_var.exp(), torch.full((2, 3), 0.02 + 1e-6), 1e-5)
