@@ -14,6 +14,7 @@ from tools.reproduce.state_space_measure import (
     measure,
     prediction_errors,
     turning_velocity,
+    velocity_coherence,
 )
 from tools.reproduce.state_space_measure import r_squared as r2
 from tools.reproduce.state_space_training import Run, load_model, make_model, make_trainer
@@ -57,6 +58,24 @@ def test_a_twisted_barrel_hides_the_velocity_from_one_plane_for_all_angles():
     assert turning_velocity(*halves) > 0.95
     circle = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     assert turning_velocity(circle[:20], states[:20], circle[20:], states[20:]) < 0.1
+
+
+def test_coherence_tells_a_barrel_from_a_band_that_turns_or_changes_sides():
+    states = np.stack([draw.uniform(-7, 7, (60, 15)), draw.normal(size=(60, 15))], axis=-1)
+    angle, velocity = states[..., 0], states[..., 1]
+
+    def band(up, out):
+        """The circle, widened by the velocity up or outwards."""
+        radius = 3 + out * velocity
+        return np.stack([radius * np.cos(angle), radius * np.sin(angle), up * velocity], axis=-1)
+
+    assert velocity_coherence(band(0.5, 0.0), states) == pytest.approx(1, abs=1e-6)
+    assert velocity_coherence(band(np.cos(angle), np.sin(angle)), states) < 0.55
+    sides = band(np.sign(np.sin(angle)), 0.0)
+    assert velocity_coherence(sides, states) < 0.1
+    # two harmonics of an angle find 8 / pi^2 of a change of sides
+    assert turning_velocity(sides[:30], states[:30], sides[30:], states[30:]) > 0.7
+    assert velocity_coherence(sides[:1, :2], states[:1, :2]) == 0.0  # too few to say
 
 
 def test_two_joints_are_judged_by_themselves_and_together():
@@ -146,7 +165,15 @@ def test_elbos_are_compared_under_one_sigma():
 
 
 def test_the_best_run_is_told_by_the_validation_part():
-    keys = ("elbo_compared", "angle", "velocity", "turning_velocity", "mse", "mse_of_mean")
+    keys = [
+        "elbo_compared",
+        "angle",
+        "velocity",
+        "turning_velocity",
+        "coherence",
+        "mse",
+        "mse_of_mean",
+    ]
     runs = [
         {**dict.fromkeys((*keys, "mse_median"), value), "validation_mse": error}
         for value, error in ((0.9, 0.3), (0.5, 0.1), (0.7, 0.2))

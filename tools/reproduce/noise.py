@@ -92,6 +92,7 @@ def table_rows(
         ("R^2 angle", "angle"),
         ("R^2 velocity", "velocity"),
         ("R^2 velocity, turning with the angle", "turning_velocity"),
+        ("coherence of the velocity's direction", "coherence"),
         ("prediction MSE (mean of z_1)", "mse_of_mean"),
         ("prediction MSE (mean of z_1), median of the sequences", "mse_of_mean_median"),
         ("rate (nats a step)", "rate"),

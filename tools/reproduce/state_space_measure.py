@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 GIVEN = 5  # observations that a prediction starts from (section 4.4.2.1)
 _DRAWS = 7001  # seed of all samples that an evaluation takes
+_FEWEST = 20  # states of a sector, for a regression on four regressors
 _EXPLODED = 1.0  # error of a prediction that is no number any more: white where black was
 
 
@@ -111,6 +112,33 @@ def turning_velocity(
         features(test, test_states),
         test_states[..., 1].ravel(),
     )
+
+
+def velocity_coherence(latents: FloatArray, states: FloatArray, sectors: int = 24) -> float:
+    """Whether the velocity lies in one direction of the latent space at all angles.
+
+    The length of the mean, over sectors of the angle, of the unit vector along which the velocity
+    moves the latents there: 1 for the barrel of the thesis's figures, near 0 where that direction
+    turns once around on the way round the angles, or points one way in one half and the other way
+    in the other.
+
+    Args:
+        latents: ``(N, T, D_z)``.
+        states: their true angles and velocities, ``(N, T, 2)``.
+        sectors: of equal angle.
+    """
+    z = latents.reshape(-1, latents.shape[-1]).astype(np.float64)
+    angle, velocity = states.reshape(-1, states.shape[-1])[:, :2].T
+    sector = (np.mod(angle, 2 * np.pi) * sectors / (2 * np.pi)).astype(int) % sectors
+    units = []
+    for place in range(sectors):
+        here = sector == place
+        if here.sum() < _FEWEST:
+            continue
+        waves = [np.ones(here.sum()), np.sin(angle[here]), np.cos(angle[here]), velocity[here]]
+        slope = np.linalg.lstsq(np.stack(waves, axis=1), z[here], rcond=None)[0][-1]
+        units.append(slope / max(np.linalg.norm(slope), 1e-12))
+    return float(np.linalg.norm(np.mean(units, axis=0))) if units else 0.0
 
 
 def measure(

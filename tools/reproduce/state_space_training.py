@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tools.reproduce.experiment import Context
-from tools.reproduce.state_space_measure import measure, prediction_errors, turning_velocity
+from tools.reproduce.state_space_measure import (
+    measure,
+    prediction_errors,
+    turning_velocity,
+    velocity_coherence,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -178,6 +183,7 @@ def turning_part(
     """A finished run's result, with more: what Table 4.1 has beside the others.
 
     ``turning_velocity``: R^2 of the velocity by a regression that may turn with the angle;
+    ``coherence``: see :func:`~tools.reproduce.state_space_measure.velocity_coherence`;
     ``elbo_sequence``: nats of a whole sequence, as the thesis gives them; ``validation_mse``: error
     of predictions (from the mean of z_1) on the validation part, to choose a run by.
 
@@ -200,11 +206,12 @@ def turning_part(
         turning = turning_velocity(z[0], data.train.states, z[1], data.test.states)
         return {
             "turning_velocity": turning,
+            "coherence": velocity_coherence(z[1], data.test.states),
             "elbo_sequence": found["elbo"] * data.test.steps,
             "validation_mse": float(prediction_errors(model, chosen_by, sampled=False).mean()),
         }
 
-    settings = {"of": found["folder"], "data": data.note, "judged": "validation, too"}
+    settings = {"of": found["folder"], "data": data.note, "judged": "validation, coherence"}
     return {**found, **context.part(f"{found['folder']}-turning", settings, compute)}
 
 

@@ -24,12 +24,9 @@ from trackvae.distributions import Gaussian
 from trackvae.networks import GaussianHead, mlp
 from training.dssm.batch import SequenceBatch
 from training.dssm.model import (
-    LEAST_SIGMA,
     Inference,
-    InitialPrior,
+    SequenceConfig,
     States,
-    initial_prior,
-    observation_likelihood,
     step_networks,
 )
 from training.dssm.recurrent import (
@@ -43,40 +40,26 @@ from training.dssm.recurrent import (
 
 
 @dataclass(frozen=True)
-class DKSConfig:
+class DKSConfig(SequenceConfig):
     """A deep Kalman smoother; as it stands that of the pendulum (Table A.3).
 
     Attributes:
-        event: shape of an observation.
-        controls: D_u.
-        latent: D_z.
-        hidden: units of the decoder.
         units: of each of the two LSTMs.
         head: units between the LSTMs and the posterior.
         transition: units of the transition network.
-        prior: p(z_1).
         posterior: ``smoother``, or ``filter``: the deep Kalman filter, without the LSTM that reads
             backward.
         conditional: the posterior of z_t depends on z_{t-1}, by the combiner of Krishnan et al.
             (2017), and a loop over time is needed.
         residual: the transition network gives the change of z, not the next z.
-        least_sigma: of the observation's Gaussian, see :func:`observation_likelihood`.
-        sigma: the same, held fixed; None: it follows the error.
     """
 
-    event: tuple[int, ...] = (16, 16)
-    controls: int = 1
-    latent: int = 3
-    hidden: tuple[int, ...] = (128, 128, 128)
     units: int = 128
     head: tuple[int, ...] = (64,)
     transition: tuple[int, ...] = (128, 128, 128)
-    prior: InitialPrior = "vhp"
     posterior: Posterior = "smoother"
     conditional: bool = False
     residual: bool = False
-    least_sigma: float = LEAST_SIGMA
-    sigma: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
@@ -90,13 +73,7 @@ class DKS(RecurrentModel):
         """Make one, its weights drawn from torch's global generator."""
         config = config or DKSConfig()
         _, decoder = step_networks(config.event, config.latent, config.hidden)
-        super().__init__(
-            config.latent,
-            config.controls,
-            decoder,
-            observation_likelihood(config.event, config.least_sigma, config.sigma),
-            initial_prior(config.prior, config.latent),
-        )
+        super().__init__(config, decoder)
         self.config = config
         self.version = config.posterior
         size = math.prod(config.event)

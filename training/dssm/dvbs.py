@@ -12,7 +12,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +20,9 @@ from trackvae.distributions import Gaussian
 from trackvae.networks import GaussianHead, mlp
 from training.dssm.batch import SequenceBatch
 from training.dssm.model import (
-    LEAST_SIGMA,
     Inference,
-    InitialPrior,
+    SequenceConfig,
     States,
-    initial_prior,
-    observation_likelihood,
     step_networks,
 )
 from training.dssm.recurrent import (
@@ -42,43 +38,29 @@ from training.dssm.transitions import LocallyLinear
 
 
 @dataclass(frozen=True)
-class DVBSConfig:
+class DVBSConfig(SequenceConfig):
     """A deep variational Bayes smoother; as it stands that of the pendulum (Table A.4).
 
     Attributes:
-        event: shape of an observation.
-        controls: D_u.
-        latent: D_z.
-        hidden: units of the decoder.
         units: of the LSTM.
         head: units between the LSTM (of the filter: the observation) and its Gaussian.
         components: M base matrices.
         alpha_hidden: units of the network of their weights.
-        prior: p(z_1), or ``transform``: the original model's ``z_1 = f(zeta)``.
-        transform: units of f.
+        transform: units of f of the prior ``transform``, the original model's ``z_1 = f(zeta)``.
         posterior: ``smoother``; or ``filter``: the deep variational Bayes filter, ``q(z_t | x_t)``
             in place of ``q(z_t | x_{t:T}, u_{t:T})``.
         process_noise: variance of the transition's at the start. Small, the transition has a say
             in the product from the start: with 0.01 predictions are better after 1,600 steps than
             with 0.1.
-        least_sigma: of the observation's Gaussian, see :func:`observation_likelihood`.
-        sigma: the same, held fixed; None: it follows the error.
     """
 
-    event: tuple[int, ...] = (16, 16)
-    controls: int = 1
-    latent: int = 3
-    hidden: tuple[int, ...] = (128, 128, 128)
     units: int = 128
     head: tuple[int, ...] = (64,)
     components: int = 16
     alpha_hidden: tuple[int, ...] = (64,)
-    prior: InitialPrior | Literal["transform"] = "vhp"
     transform: tuple[int, ...] = (64, 64)
     posterior: Posterior = "smoother"
     process_noise: float = 0.01
-    least_sigma: float = LEAST_SIGMA
-    sigma: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
@@ -116,17 +98,9 @@ class DVBS(RecurrentModel):
         config = config or DVBSConfig()
         _, decoder = step_networks(config.event, config.latent, config.hidden)
         prior = (
-            TransformPrior(config.latent, config.transform)
-            if config.prior == "transform"
-            else initial_prior(config.prior, config.latent)
+            TransformPrior(config.latent, config.transform) if config.prior == "transform" else None
         )
-        super().__init__(
-            config.latent,
-            config.controls,
-            decoder,
-            observation_likelihood(config.event, config.least_sigma, config.sigma),
-            prior,
-        )
+        super().__init__(config, decoder, prior)
         self.config = config
         self.version = config.posterior
         size = math.prod(config.event)

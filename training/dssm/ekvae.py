@@ -32,14 +32,11 @@ from training.dssm.kalman import (
     log_white,
 )
 from training.dssm.model import (
-    LEAST_SIGMA,
     Inference,
-    InitialPrior,
     LearnedGaussian,
+    SequenceConfig,
     States,
     StateSpaceModel,
-    initial_prior,
-    observation_likelihood,
     step_networks,
 )
 from training.dssm.transitions import Linear, LocallyLinear
@@ -49,42 +46,28 @@ _LEAST_VARIANCE = 1e-6  # of the observation noise
 
 
 @dataclass(frozen=True)
-class EKVAEConfig:
+class EKVAEConfig(SequenceConfig):
     """An EKVAE; as it stands that of the pendulum (Table A.2).
 
     Attributes:
-        event: shape of an observation.
-        controls: D_u.
-        latent: D_z.
         static: the dimensions of z that are a, in a's order: H of Eq. 4.31 for (0, 1, ...), any
             permutation of a rectangular identity otherwise.
-        hidden: units of the encoder; the decoder has them in reverse.
         network: of encoder and decoder, see :class:`trackvae.config.ModelConfig`.
         components: M base matrices.
         alpha_hidden: units of the network of their weights.
-        prior: p(z_1).
         posterior: the smoothed distributions (Eq. 4.18), or the filtered ones (section 4.2.5.3).
         process_noise: variance of the transition's noise at the start. Adam moves a logarithm by
             its learning rate a step: what has to shrink a thousandfold takes thousands of steps.
         observation_noise: the same of R.
-        least_sigma: of the observation's Gaussian, see :func:`observation_likelihood`.
-        sigma: the same, held fixed; None: it follows the error.
     """
 
-    event: tuple[int, ...] = (16, 16)
-    controls: int = 1
-    latent: int = 3
     static: tuple[int, ...] = (0, 1)
-    hidden: tuple[int, ...] = (128, 128, 128)
     network: Network = "mlp"
     components: int = 16
     alpha_hidden: tuple[int, ...] = (64,)
-    prior: InitialPrior = "vhp"
     posterior: Posterior = "smoother"
     process_noise: float = 0.1
     observation_noise: float = 0.01
-    least_sigma: float = LEAST_SIGMA
-    sigma: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
@@ -117,13 +100,7 @@ class EKVAE(StateSpaceModel):
         encoder, decoder = step_networks(
             config.event, len(config.static), config.hidden, config.network
         )
-        super().__init__(
-            config.latent,
-            config.controls,
-            decoder,
-            observation_likelihood(config.event, config.least_sigma, config.sigma),
-            initial_prior(config.prior, config.latent),
-        )
+        super().__init__(config, decoder)
         self.config = config
         self.encoder = GaussianHead(encoder)
         self.transition = LocallyLinear(

@@ -30,14 +30,11 @@ from training.dssm.kalman import (
     kalman_smoother,
 )
 from training.dssm.model import (
-    LEAST_SIGMA,
     Inference,
-    InitialPrior,
     LearnedGaussian,
+    SequenceConfig,
     States,
     StateSpaceModel,
-    initial_prior,
-    observation_likelihood,
     step_networks,
 )
 from training.dssm.recurrent import Memory
@@ -48,34 +45,20 @@ _NOISE = 0.01  # variance of the observation noise at the start
 
 
 @dataclass(frozen=True)
-class KVAEConfig:
+class KVAEConfig(SequenceConfig):
     """A KVAE; as it stands that of the pendulum (Table A.5).
 
     Attributes:
-        event: shape of an observation.
-        controls: D_u.
-        latent: D_z.
         static: D_a, of the auxiliary variables.
-        hidden: units of the encoder; the decoder has them in reverse.
         components: M base matrices.
         alpha_hidden: units between the LSTM and their weights.
         units: of the LSTM.
-        prior: p(z_1).
-        least_sigma: of the observation's Gaussian, see :func:`observation_likelihood`.
-        sigma: the same, held fixed; None: it follows the error.
     """
 
-    event: tuple[int, ...] = (16, 16)
-    controls: int = 1
-    latent: int = 3
     static: int = 2
-    hidden: tuple[int, ...] = (128, 128, 128)
     components: int = 16
     alpha_hidden: tuple[int, ...] = (64,)
     units: int = 64
-    prior: InitialPrior = "vhp"
-    least_sigma: float = LEAST_SIGMA
-    sigma: float | None = None
 
 
 class KVAE(StateSpaceModel):
@@ -89,13 +72,7 @@ class KVAE(StateSpaceModel):
         """Make one, its weights drawn from torch's global generator."""
         config = config or KVAEConfig()
         encoder, decoder = step_networks(config.event, config.static, config.hidden)
-        super().__init__(
-            config.latent,
-            config.controls,
-            decoder,
-            observation_likelihood(config.event, config.least_sigma, config.sigma),
-            initial_prior(config.prior, config.latent),
-        )
+        super().__init__(config, decoder)
         self.config = config
         self.encoder = GaussianHead(encoder)
         self.lstm = Memory(config.static, config.units)

@@ -31,7 +31,7 @@ from trackvae.priors import StandardNormal
 from trackvae.vae import Likelihood, Prior, Terms
 from training.dssm.batch import SequenceBatch
 
-InitialPrior = Literal["normal", "gaussian", "vhp"]
+InitialPrior = Literal["normal", "gaussian", "vhp", "transform"]  # the last of DVBS alone
 LEAST_SIGMA = 0.03  # kappa of Table A.2: better than that need no pixel be explained
 
 
@@ -109,32 +109,48 @@ class SequenceTerms(Terms):
         return (beta * self.rate + self.distortion) / self.steps
 
 
+@dataclass(frozen=True)
+class SequenceConfig:
+    """What every model's configuration has; as it stands that of the pendulum (Tables A.2 to A.6).
+
+    Attributes:
+        event: shape of an observation.
+        controls: D_u.
+        latent: D_z.
+        hidden: units of the decoder, and in reverse of an encoder of single observations.
+        prior: p(z_1).
+        least_sigma: of the observation's Gaussian, see :func:`observation_likelihood`.
+        sigma: the same, held fixed; None: it follows the error.
+    """
+
+    event: tuple[int, ...] = (16, 16)
+    controls: int = 1
+    latent: int = 3
+    hidden: tuple[int, ...] = (128, 128, 128)
+    prior: InitialPrior = "vhp"
+    least_sigma: float = LEAST_SIGMA
+    sigma: float | None = None
+
+
 class StateSpaceModel(nn.Module, ABC):
     """A latent state z with a transition, an observation model and a recognition model."""
 
     def __init__(
-        self,
-        latent: int,
-        controls: int,
-        decoder: nn.Module,
-        likelihood: nn.Module,
-        prior: nn.Module,
+        self, config: SequenceConfig, decoder: nn.Module, prior: nn.Module | None = None
     ) -> None:
         """What all have.
 
         Args:
-            latent: D_z.
-            controls: D_u.
+            config: of the model.
             decoder: theta, of p(x_t|.), ``(..., D)`` to ``(..., *event)``.
-            likelihood: see :mod:`trackvae.likelihoods`; ``event_dims`` those of an observation.
-            prior: p(z_1), see :func:`initial_prior`.
+            prior: p(z_1); None: the one that the configuration names.
         """
         super().__init__()
-        self.latent = latent
-        self.controls = controls
+        self.latent = config.latent
+        self.controls = config.controls
         self.decoder = decoder
-        self.likelihood = likelihood
-        self.prior = prior
+        self.likelihood = observation_likelihood(config.event, config.least_sigma, config.sigma)
+        self.prior = initial_prior(config.prior, config.latent) if prior is None else prior
 
     # --- what a model has to give
 
@@ -185,7 +201,7 @@ class StateSpaceModel(nn.Module, ABC):
 
     def decode(self, z: Tensor) -> Tensor:
         """The expected observation E[x|z], ``(..., D_z)`` to ``(..., *event)``."""
-        likelihood: Likelihood = self.likelihood  # type: ignore[assignment]
+        likelihood: Likelihood = self.likelihood
         return likelihood.mean(self.decoder(self.emission(z)))
 
     def terms(
@@ -208,7 +224,7 @@ class StateSpaceModel(nn.Module, ABC):
         """
         if samples is not None or target is not None:
             raise UsageError("a state-space model takes one sample, and decodes its own sequences")
-        likelihood: Likelihood = self.likelihood  # type: ignore[assignment]
+        likelihood: Likelihood = self.likelihood
         found, y, weights = self.infer(x, generator), x.observations, x.weights
         share = weights / weights.sum().clamp_min(1.0) * len(x)  # over batch and time alike
         return SequenceTerms(

@@ -19,12 +19,9 @@ from trackvae.distributions import Gaussian
 from trackvae.networks import GaussianHead, mlp
 from training.dssm.batch import SequenceBatch
 from training.dssm.model import (
-    LEAST_SIGMA,
     Inference,
-    InitialPrior,
+    SequenceConfig,
     States,
-    initial_prior,
-    observation_likelihood,
     step_networks,
 )
 from training.dssm.recurrent import (
@@ -39,37 +36,23 @@ from training.dssm.recurrent import (
 
 
 @dataclass(frozen=True)
-class RSSMConfig:
+class RSSMConfig(SequenceConfig):
     """An RSSM; as it stands that of the pendulum (Table A.6).
 
     Attributes:
-        event: shape of an observation.
-        controls: D_u.
-        latent: D_z.
-        hidden: units of the decoder.
         units: of the LSTM that reads observations.
         head: units between that LSTM (of the filter: the observation) and the posterior.
         transition: units of p(z_{t+1} | h_t).
         memory: units of the LSTM of the transition.
-        prior: p(z_1).
         posterior: ``smoother``: ``q(z_t | h_{t-1}, x_{t:T}, u_{t:T})``; ``filter``: of x_t alone,
             as in the original.
-        least_sigma: of the observation's Gaussian, see :func:`observation_likelihood`.
-        sigma: the same, held fixed; None: it follows the error.
     """
 
-    event: tuple[int, ...] = (16, 16)
-    controls: int = 1
-    latent: int = 3
-    hidden: tuple[int, ...] = (128, 128, 128)
     units: int = 128
     head: tuple[int, ...] = (64,)
     transition: tuple[int, ...] = (128, 128, 128)
     memory: int = 64
-    prior: InitialPrior = "vhp"
     posterior: Posterior = "smoother"
-    least_sigma: float = LEAST_SIGMA
-    sigma: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
@@ -86,13 +69,7 @@ class RSSM(RecurrentModel):
         """Make one, its weights drawn from torch's global generator."""
         config = config or RSSMConfig()
         _, decoder = step_networks(config.event, config.latent, config.hidden)
-        super().__init__(
-            config.latent,
-            config.controls,
-            decoder,
-            observation_likelihood(config.event, config.least_sigma, config.sigma),
-            initial_prior(config.prior, config.latent),
-        )
+        super().__init__(config, decoder)
         self.config = config
         self.version = config.posterior
         size = math.prod(config.event)
