@@ -99,6 +99,19 @@ def test_joints_of_a_model_that_knows_them(circle, expected):
     assert found["ang. phi"] == pytest.approx(expected, abs=0.4)
 
 
+def test_a_velocity_in_another_unit_at_each_angle_is_found_by_the_scaled_regression():
+    data = reacher(80, test=60, validation=0, steps=5, simulation="own")
+    known = {}
+    for part in (data.train, data.test):
+        z = part.states.copy()
+        z[..., 2:] /= 1 + z[..., 1:2] ** 2
+        known[len(part)] = z
+    found = joints(Knows(lambda x: torch.from_numpy(known[len(x)])), data, circle=False)
+    for velocity in ("vel. phi", "vel. psi"):
+        assert found[velocity] < 0.9
+        assert found[f"{velocity}, scaled"] == pytest.approx(1.0)
+
+
 def test_smaller_images_keep_their_mean():
     data = reacher(2, test=0, validation=0, steps=2, sight="images", simulation="own")
     found = smaller(data.train)
