@@ -44,13 +44,14 @@ def draw(
     methods: Mapping[str, tuple[Run, Sequence[Mapping[str, Any]]]],
     data: SequenceSet,
 ) -> None:
-    """All figures of the table, of the first seed of each method that did not break off."""
+    """All figures of the table, of each method's run that predicts the validation part best."""
     models: dict[str, StateSpaceModel] = {}
     folders: dict[str, Path] = {}
     for name, (run, found) in methods.items():
         sound = [one for one in found if "mse" in one]
         if sound:
-            folders[name] = context.work / sound[0]["folder"]
+            best = min(sound, key=lambda one: float(one["validation_mse"]))
+            folders[name] = context.work / best["folder"]
             models[name] = load_model(folders[name], run)
     film = {name: films(model, data) for name, model in models.items()}
     for name, number in _OWN.items():
