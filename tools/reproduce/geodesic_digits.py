@@ -14,8 +14,11 @@ from tools.reproduce.geodesic_drawings import draw_space, draw_strips, frames, v
 from tools.reproduce.geodesic_models import (
     REDUCED,
     Recipe,
+    encoded_nodes,
     iwae_settings,
+    random_ends,
     resampled,
+    seen_values,
     spread_rows,
     with_model,
 )
@@ -75,9 +78,9 @@ def run(context: Context) -> Outcome:
         data,
         protocol,
         measure=lambda model, seed, _: _measure(model, data, protocol, seed),
-        nodes=lambda model, seed: _nodes(model, data, protocol, seed),
-        seen=lambda seed: _seen(data, protocol, seed),
-        ends=lambda model, seed: _ends(model, data, protocol, seed),
+        nodes=lambda model, seed: encoded_nodes(model, data, protocol.nodes, seed),
+        seen=lambda seed: seen_values(data, protocol.nodes, seed),
+        ends=lambda model, seed: random_ends(model, data, protocol.pairs, seed),
         draw=lambda model, found, seed: _draw(context, model, data, found, protocol, seed),
         more=votes,
     )
@@ -116,24 +119,9 @@ def open_digits(context: Context) -> tuple[DataSet, bool]:
     return mnist(source, binarise="static"), True
 
 
-def _ends(model: VAE, data: DataSet, protocol: Protocol, seed: int) -> tuple[Tensor, Tensor]:
-    rng, x = np.random.default_rng(seed), data.values("test")
-    rows = np.array([rng.choice(len(x), 2, replace=False) for _ in range(protocol.pairs)])
-    return resampled(model, x[rows[:, 0]], seed), resampled(model, x[rows[:, 1]], seed + 1)
-
-
-def _nodes(model: VAE, data: DataSet, protocol: Protocol, seed: int) -> Tensor:
-    return resampled(model, _seen(data, protocol, seed), seed)
-
-
-def _seen(data: DataSet, protocol: Protocol, seed: int) -> np.ndarray[Any, Any]:
-    """What the nodes are encodings of."""
-    return data.values("train")[spread_rows(len(data.train), protocol.nodes, seed)]
-
-
 def _measure(model: VAE, data: DataSet, protocol: Protocol, seed: int) -> dict[str, Any]:
-    start, end = _ends(model, data, protocol, seed)
-    z = _nodes(model, data, protocol, seed)
+    start, end = random_ends(model, data, protocol.pairs, seed)
+    z = encoded_nodes(model, data, protocol.nodes, seed)
     return figures_of(ways(model, z, start, end, protocol))
 
 
@@ -225,11 +213,11 @@ def _draw(
     from tools.reproduce.latent_figures import label_names
 
     pair = drawn_pair(measured)
-    ends = _ends(model, data, protocol, seed)
-    z = _nodes(model, data, protocol, seed)
+    ends = random_ends(model, data, protocol.pairs, seed)
+    z = encoded_nodes(model, data, protocol.nodes, seed)
     labels = data.labels["train"][spread_rows(len(data.train), protocol.nodes, seed)]
     names = label_names(data)
-    seen = (z, _seen(data, protocol, seed))
+    seen = (z, seen_values(data, protocol.nodes, seed))
     curves, known = drawn_curves(model, seen, (ends[0][[pair]], ends[1][[pair]]), protocol)
     _draw_equidistance(context.figures / "figure-5.4.png", model, z, labels, names, protocol)
     draw_space(context.figures / "figure-5.5.png", model, z, curves, known, labels, names)

@@ -110,3 +110,20 @@ def spread_rows(count: int, wanted: int, seed: int) -> np.ndarray[Any, Any]:
 def with_model(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a training's settings that a results file shows."""
     return {name: settings[name] for name in ("model", "train")}
+
+
+def seen_values(data: DataSet, count: int, seed: int) -> np.ndarray[Any, Any]:
+    """So many observations of the training part, all over it: what nodes are encodings of."""
+    return data.values("train")[spread_rows(len(data.train), count, seed)]
+
+
+def encoded_nodes(model: VAE, data: DataSet, count: int, seed: int) -> Tensor:
+    """Their encodings, (N, 2), resampled (section 5.1.1.2)."""
+    return resampled(model, seen_values(data, count, seed), seed)
+
+
+def random_ends(model: VAE, data: DataSet, pairs: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Encodings of so many pairs of the test part, (P, 2) each."""
+    rng, x = np.random.default_rng(seed), data.values("test")
+    rows = np.array([rng.choice(len(x), 2, replace=False) for _ in range(pairs)])
+    return resampled(model, x[rows[:, 0]], seed), resampled(model, x[rows[:, 1]], seed + 1)

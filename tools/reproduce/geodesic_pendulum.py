@@ -13,9 +13,10 @@ from tools.reproduce.geodesic_drawings import draw_space, draw_strips, frames, v
 from tools.reproduce.geodesic_models import (
     REDUCED,
     Recipe,
+    encoded_nodes,
     iwae_settings,
     resampled,
-    spread_rows,
+    seen_values,
     with_model,
 )
 from tools.reproduce.geodesic_study import (
@@ -65,8 +66,8 @@ def run(context: Context) -> Outcome:
         data,
         protocol,
         measure=lambda model, seed, _: _measure(model, data, protocol, seed),
-        nodes=lambda model, seed: _nodes(model, data, protocol, seed),
-        seen=lambda seed: _seen(data, protocol, seed),
+        nodes=lambda model, seed: encoded_nodes(model, data, protocol.nodes, seed),
+        seen=lambda seed: seen_values(data, protocol.nodes, seed),
         ends=lambda model, seed: _ends(model, protocol, seed),
         draw=lambda model, found, seed: _draw(context, model, data, found, protocol, seed),
     )
@@ -112,18 +113,9 @@ def _ends(model: VAE, protocol: Protocol, seed: int) -> tuple[Tensor, Tensor]:
     return z[: len(start)], z[len(start) :]
 
 
-def _nodes(model: VAE, data: DataSet, protocol: Protocol, seed: int) -> Tensor:
-    return resampled(model, _seen(data, protocol, seed), seed)
-
-
-def _seen(data: DataSet, protocol: Protocol, seed: int) -> np.ndarray[Any, Any]:
-    """What the nodes are encodings of."""
-    return data.values("train")[spread_rows(len(data.train), protocol.nodes, seed)]
-
-
 def _measure(model: VAE, data: DataSet, protocol: Protocol, seed: int) -> dict[str, Any]:
     start, end = _ends(model, protocol, seed)
-    z = _nodes(model, data, protocol, seed)
+    z = encoded_nodes(model, data, protocol.nodes, seed)
     found = figures_of(ways(model, z, start, end, protocol))
     found["angle"] = np.degrees(pairs_of_angles(protocol.pairs, seed)[1]).tolist()
     found["truth"] = _true_lengths(model, protocol, seed)
@@ -158,8 +150,8 @@ def _draw(
     """Figures 5.1 to 5.3."""
     pair = drawn_pair(measured)
     ends = _ends(model, protocol, seed)
-    z = _nodes(model, data, protocol, seed)
-    seen = (z, _seen(data, protocol, seed))
+    z = encoded_nodes(model, data, protocol.nodes, seed)
+    seen = (z, seen_values(data, protocol.nodes, seed))
     curves, known = drawn_curves(model, seen, (ends[0][[pair]], ends[1][[pair]]), protocol)
     draw_space(context.figures / "figure-5.1.png", model, z, curves, known)
     strips = {name: frames(model, curve, _FRAMES, 16) for name, curve in curves.items()}

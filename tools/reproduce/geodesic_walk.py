@@ -14,9 +14,11 @@ from tools.reproduce.geodesic_drawings import draw_space, draw_velocity, velocit
 from tools.reproduce.geodesic_models import (
     REDUCED,
     Recipe,
+    encoded_nodes,
     iwae_settings,
+    random_ends,
     resampled,
-    spread_rows,
+    seen_values,
     with_model,
 )
 from tools.reproduce.geodesic_study import (
@@ -63,9 +65,9 @@ def run(context: Context) -> Outcome:
         data,
         protocol,
         measure=lambda model, seed, _: _measure(model, data, protocol, seed),
-        nodes=lambda model, seed: _nodes(model, data, protocol, seed),
-        seen=lambda seed: _seen(data, protocol, seed),
-        ends=lambda model, seed: _ends(model, data, protocol, seed),
+        nodes=lambda model, seed: encoded_nodes(model, data, protocol.nodes, seed),
+        seen=lambda seed: seen_values(data, protocol.nodes, seed),
+        ends=lambda model, seed: random_ends(model, data, protocol.pairs, seed),
         draw=lambda model, found, seed: _draw(
             context, model, data, skeleton, found, protocol, seed
         ),
@@ -103,21 +105,6 @@ def open_walks(context: Context) -> tuple[DataSet, Skeleton]:
     return cmu(source, ("walk",)), read_asf(source / "35" / "35.asf")
 
 
-def _ends(model: VAE, data: DataSet, protocol: Protocol, seed: int) -> tuple[Tensor, Tensor]:
-    rng, x = np.random.default_rng(seed), data.values("test")
-    rows = np.array([rng.choice(len(x), 2, replace=False) for _ in range(protocol.pairs)])
-    return resampled(model, x[rows[:, 0]], seed), resampled(model, x[rows[:, 1]], seed + 1)
-
-
-def _nodes(model: VAE, data: DataSet, protocol: Protocol, seed: int) -> Tensor:
-    return resampled(model, _seen(data, protocol, seed), seed)
-
-
-def _seen(data: DataSet, protocol: Protocol, seed: int) -> np.ndarray[Any, Any]:
-    """What the nodes are encodings of."""
-    return data.values("train")[spread_rows(len(data.train), protocol.nodes, seed)]
-
-
 def _degrees(model: VAE, data: DataSet, curves: Tensor) -> FloatArray:
     """Decoded curves (P, T, 2) in degrees, (P, T, 50)."""
     values = decoded(model, curves.flatten(0, 1)).reshape(*curves.shape[:2], -1)
@@ -135,8 +122,8 @@ def _measure(model: VAE, data: DataSet, protocol: Protocol, seed: int) -> dict[s
     from trackvae.geometry import straight_line
     from training.geodesics import smoothness_factor
 
-    start, end = _ends(model, data, protocol, seed)
-    z = _nodes(model, data, protocol, seed)
+    start, end = random_ends(model, data, protocol.pairs, seed)
+    z = encoded_nodes(model, data, protocol.nodes, seed)
     found = ways(model, z, start, end, protocol)
     lines = straight_line(start, end, _STEPS)
     result = figures_of(found)
@@ -178,9 +165,9 @@ def _draw(
     from tools.reproduce.latent_figures import new_figure, save_figure
 
     pair = drawn_pair(measured)
-    ends = _ends(model, data, protocol, seed)
-    z = _nodes(model, data, protocol, seed)
-    seen = (z, _seen(data, protocol, seed))
+    ends = random_ends(model, data, protocol.pairs, seed)
+    z = encoded_nodes(model, data, protocol.nodes, seed)
+    seen = (z, seen_values(data, protocol.nodes, seed))
     curves, known = drawn_curves(model, seen, (ends[0][[pair]], ends[1][[pair]]), protocol)
     draw_space(context.figures / "figure-5.10.png", model, z, curves, known)
     cycle = resampled(model, data.values("test")[:40], seed)
