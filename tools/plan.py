@@ -33,9 +33,9 @@ _SHOWN = 12  # frames of the picture
 class Plan:
     """Plan a movement between two observations: the geodesic between their encodings, decoded.
 
-    Writes the trajectory (FILE.npz: t, z, x, velocity; FILE.csv: a line a step) and a picture
-    beside it, with the velocity profile. An observation is an image, a .npy, an .npz with one
-    array, or a .csv with one line of numbers.
+    Writes the trajectory (FILE.npz: t, z, x, velocity, method and more; FILE.csv: a line a step)
+    and a picture beside it, with the velocity profile. An observation is an image, a .npy, an .npz
+    with one array, or a .csv with one line of numbers.
     """
 
     weights: Annotated[Path, tyro.conf.Positional, arg(metavar="WEIGHTS")]
@@ -85,6 +85,8 @@ class Plan:
             raise UsageError(f"--out {self.out}: expected a name that ends in .npz or .csv")
         options = PlanOptions(self.method, self.nodes, self.neighbours, self.smoothing, self.seed)
         weights = self.weights / "model.safetensors" if self.weights.is_dir() else self.weights
+        picture = self.out.with_suffix(".png")
+        self._check_written(weights, picture)
         model, config = load(weights)
         model.requires_grad_(False)
         data = self._open(config.observation, weights)
@@ -96,12 +98,39 @@ class Plan:
         if self.method == "variance" and data is None:
             raise UsageError("--method variance needs --data: it is long to go where these are not")
         known = None if data is None else torch.from_numpy(data.values("train"))
-        movement = plan_movement(model, start, goal, self.steps, known, options)
-        write_movement(self.out, movement, scale)
-        picture = self.out.with_suffix(".png")
-        draw_movement(picture, movement)
+        try:
+            movement = plan_movement(model, start, goal, self.steps, known, options)
+        except UsageError:
+            raise
+        except InputError as error:
+            raise InputError(f"{self.start} to {self.goal}: {error}") from error
+        with atomic_path(picture) as drawn, write_errors(picture):
+            draw_movement(drawn, movement, standardised=scale is not None)
+            write_movement(self.out, movement, scale)  # last: it never stands without its picture
         self._say(movement, picture)
         return 0
+
+    def _check_written(self, weights: Path, picture: Path) -> None:
+        """Refuse to write over what is read, and what cannot be written, before all the work.
+
+        Raises:
+            UsageError: the trajectory or the picture would take the place of an input.
+            InputError: a folder is in the place of either.
+        """
+        given = {"--start": self.start, "--goal": self.goal, "the weights": weights}
+        if self.data is not None:
+            given["--data"] = Path(self.data)
+        for path in (self.out, picture):
+            for name, source in given.items():
+                inside = source.is_dir() and path.exists() and _lies_in(path, source)
+                if inside or _same_file(path, source):
+                    beside = "" if path == self.out else f"its picture {path} "
+                    raise UsageError(
+                        f"--out {self.out}: {beside}would overwrite {name}"
+                        f"{f' ({source})' if inside else ''}; take another name"
+                    )
+            if path.is_dir():
+                raise InputError(f"{path}: cannot be written, it is a folder")
 
     def _say(self, movement: Movement, picture: Path) -> None:
         found = movement.geodesic
@@ -110,7 +139,7 @@ class Plan:
         counted = " with the variance" if self.method == "variance" else ""
         print(
             f"{self.steps} steps, length{counted} {float(found.length[0]):.4g} "
-            f"(straight line {float(found.straight[0]):.4g}), {found.outcome[0]}"
+            f"(straight line {float(found.straight[0]):.4g}), {movement.ended}"
         )
         print(f"{self.out}; {picture}")
 
@@ -128,6 +157,17 @@ class Plan:
                 f"{self.data}: its examples have shape {data.shape}, those of {weights} {shape}"
             )
         return data
+
+
+def _same_file(path: Path, other: Path) -> bool:
+    """By whatever names, links and letters' case."""
+    if path.exists() and other.exists():
+        return path.samefile(other)
+    return path.resolve() == other.resolve()
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    return folder.resolve() in path.resolve().parents
 
 
 def read_observation(
@@ -148,6 +188,8 @@ def read_observation(
         InputError: missing, damaged, not finite, or of another size; with the file's name.
     """
     suffix = path.suffix.lower()
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, expected an image or a file of numbers")
     if suffix in IMAGE_SUFFIXES:
         if len(shape) != 3:
             raise InputError(f"{path}: an image, but the model takes {shape[0]} numbers")
@@ -192,7 +234,8 @@ def write_movement(path: Path, movement: Movement, scale: Standardisation | None
     """The trajectory as ``.npz`` or ``.csv``, whole or not at all.
 
     A line of the CSV is ``t, velocity, z_1.., x_1..``; phi is that of the step to the next line,
-    and of the last line that of the step before.
+    and of the last line that of the step before. Velocity and lengths are in the units in which
+    the model takes x, also where x itself is in its own (``units`` of the NPZ says which).
 
     Args:
         path: which of the two its suffix says.
@@ -226,19 +269,26 @@ def write_movement(path: Path, movement: Movement, scale: Standardisation | None
         "straight": found.straight.numpy()[0],
         "residual": found.residual.numpy()[0],
         "iterations": found.steps.numpy()[0],
-        "outcome": np.array(found.outcome[0]),
+        "outcome": np.array(movement.ended),
+        "method": np.array(movement.method),
+        "units": np.array(
+            "x as the model takes it"
+            if scale is None
+            else "x in its own units; velocity, length, straight by x standardised"
+        ),
         "notes": np.array(movement.notes, dtype=np.str_),
     }
     with atomic_path(path) as temporary, write_errors(path), temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def draw_movement(path: Path, movement: Movement) -> None:
+def draw_movement(path: Path, movement: Movement, *, standardised: bool = False) -> None:
     """The way through the latent space, the velocity, and what is decoded.
 
     Args:
         path: of the PNG.
         movement: to draw.
+        standardised: what is decoded is so, and the picture is to say it.
     """
     from tools.reproduce.latent_figures import new_figure, save_figure
 
@@ -248,9 +298,10 @@ def draw_movement(path: Path, movement: Movement) -> None:
     t = (np.arange(len(speed)) + 0.5) / len(speed)
     axes[0, 1].plot(t, speed, color="#d62728")
     axes[0, 1].set_ylim(0, 1.15 * max(float(speed.max()), 1e-12))
-    axes[0, 1].set_title("velocity φ(t)", fontsize=9)
+    units = " (of standardised values)" if standardised else ""
+    axes[0, 1].set_title(f"velocity φ(t){units}", fontsize=9)
     axes[0, 1].set_xlabel("t", fontsize=8)
-    _draw_decoded(axes[0, 2], movement.observations.numpy())
+    _draw_decoded(axes[0, 2], movement.observations.numpy(), standardised=standardised)
     for ax in axes[0]:
         ax.tick_params(labelsize=7)
     save_figure(figure, path)
@@ -270,7 +321,7 @@ def _draw_latents(ax: Any, movement: Movement) -> None:
     ax.legend(fontsize=7, frameon=False)
 
 
-def _draw_decoded(ax: Any, x: FloatArray) -> None:
+def _draw_decoded(ax: Any, x: FloatArray, *, standardised: bool) -> None:
     """Frames of images, or a line for each number of a vector."""
     if x.ndim == 4:
         chosen = x[np.linspace(0, len(x) - 1, min(_SHOWN, len(x))).round().astype(int)]
@@ -286,5 +337,5 @@ def _draw_decoded(ax: Any, x: FloatArray) -> None:
         return
     t = np.linspace(0, 1, len(x))
     ax.plot(t, x.reshape(len(x), -1), lw=0.9)
-    ax.set_title("decoded", fontsize=9)
+    ax.set_title("decoded, standardised" if standardised else "decoded", fontsize=9)
     ax.set_xlabel("t", fontsize=8)

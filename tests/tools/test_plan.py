@@ -125,7 +125,9 @@ def test_an_npz_and_a_csv_hold_the_same_trajectory(tmp_path, ends, capsys):
     assert np.allclose(table[:-1, 1], arrays["velocity"], rtol=1e-6)
     assert np.allclose(table[:, 2:4], arrays["z"], atol=1e-6)
     assert np.allclose(table[:, 4:], arrays["x"], atol=1e-6)
-    assert str(arrays["outcome"]) == "converged"
+    assert str(arrays["outcome"]) == "on the graph"
+    assert str(arrays["method"]) == "data"
+    assert str(arrays["units"]) == "x as the model takes it"
     picture = cv2.imread(str(tmp_path / "way.png"))
     assert picture is not None
     assert picture.std() > 5
@@ -161,6 +163,10 @@ def test_vectors_are_in_the_datas_own_units(tmp_path, capsys):
     with np.load(out) as file:
         assert np.abs(file["x"].mean(0) - [100, -50, 3]).max() < 30
         assert file["x"].mean(0)[0] > 50
+        assert str(file["units"]).startswith("x in its own units")
+        seen = (file["x"] - raw.mean(0)) / raw.std(0)  # of the part trained on: nearly these
+        way = np.linalg.norm(np.diff(seen, axis=0), axis=1).sum()
+        assert float(file["length"]) == pytest.approx(way, rel=0.2)
 
 
 def test_one_observation_at_both_ends_stays_where_it_is(tmp_path, ends, capsys):
@@ -185,6 +191,24 @@ def test_ends_off_the_manifold_are_told(tmp_path):
     assert any(note.startswith("the goal is off the manifold") for note in found.notes)
     assert any("the goal is not what the model decodes" in note for note in found.notes)
     assert not any("start" in note for note in found.notes)
+    assert not any("standardised" in note for note in found.notes)
+    alone = plan_movement(model, data[0], far, 5, options=PlanOptions(nodes=50))
+    assert any("without --data its numbers are taken as standardised" in n for n in alone.notes)
+
+
+def test_a_graph_too_coarse_for_the_way_is_told():
+    """Data on a line: all of it, two clumps joined by few edges, nothing between the ends."""
+    clump = torch.linspace(0, 1, 40)
+    cases = {
+        "": torch.linspace(0, 4, 160),
+        "coarse here: one of the way's edges is": torch.cat([clump, 4 + clump]),
+        "coarse here: no node lies between": torch.tensor([0.0, 4.0]),
+    }
+    for expected, places in cases.items():
+        data = torch.nn.functional.pad(places[:, None], (0, 11))
+        found = plan_movement(Plane(), data[0], data[-1], 5, data, PlanOptions(neighbours=41))
+        assert found.ended == "on the graph"
+        assert ([expected in note for note in found.notes] or [not expected]) == [True]
 
 
 def test_islands_of_data_that_are_not_joined_are_named(tmp_path):
@@ -196,10 +220,97 @@ def test_islands_of_data_that_are_not_joined_are_named(tmp_path):
         plan_movement(model, data[0], data[-1], 5, data, PlanOptions(neighbours=8))
 
 
+def test_an_end_too_far_to_measure_is_named_with_its_file(tmp_path, ends, capsys):
+    a_model(tmp_path / "model.safetensors", activation="relu")
+    (tmp_path / "far.csv").write_text("1e30, -1e30, 1e30\n")
+    out = tmp_path / "way.npz"
+    code, found = said(
+        capsys, tmp_path, *ends[:2], "--goal", tmp_path / "far.csv", "--nodes", 50, "--out", out
+    )
+    assert code == 1
+    assert "far.csv: no movement from start to goal: the goal is joined to no node: it is" in (
+        found.err
+    )
+    assert "from the nearest" in found.err
+    assert len(found.err.strip().splitlines()) == 1
+    assert not out.exists()
+
+
+def test_a_decoder_that_is_not_finite_is_refused(tmp_path, ends, capsys):
+    weights = a_model(tmp_path / "model.safetensors")
+    model, config = load(weights)
+    with torch.no_grad():
+        for parameter in model.decoder.parameters():
+            parameter.fill_(3e38)
+    save(weights, model, config)
+    code, found = said(capsys, tmp_path, *ends, "--nodes", 50, "--out", tmp_path / "way.csv")
+    assert code == 1
+    assert "the start: the decoder is not finite at its encoding" in found.err
+    assert len(found.err.strip().splitlines()) == 1
+    assert not list(tmp_path.glob("way*"))
+
+    class Broken(Plane):
+        def decode(self, z):
+            return torch.where(z[:, :1] > 1, torch.nan, super().decode(z))
+
+    data = torch.nn.functional.pad(torch.linspace(0, 2, 80)[:, None], (0, 11))
+    with pytest.raises(InputError, match="not finite at 40 of 80 nodes"):
+        plan_movement(Broken(), data[0], data[20], 5, data)
+
+
+def test_no_input_is_written_over(tmp_path, ends, capsys, monkeypatch):
+    """Whatever name it goes by; told before the model is so much as opened."""
+    weights = tmp_path / "model.npz"
+    weights.write_bytes(b"no model")
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(images / name), np.zeros((8, 8), dtype=np.uint8))
+    np.savez(tmp_path / "data.npz", x=np.zeros((5, 3)))
+    (tmp_path / "link.csv").symlink_to(tmp_path / "start.csv")
+    monkeypatch.chdir(tmp_path)
+    picture = ["--start", images / "a.png", "--goal", "images/b.png"]
+    cases = [
+        ([*ends, "--out", "start.csv"], "--out start.csv: would overwrite --start"),
+        ([*ends, "--out", "link.csv"], "would overwrite --start"),
+        ([ends[2], ends[1], "--start", "x.npy", "--out", "./start.csv"], "overwrite --goal"),
+        ([*picture, "--out", "images/a.npz"], "its picture images/a.png would overwrite --start"),
+        ([*picture, "--out", "images/b.csv"], "its picture images/b.png would overwrite --goal"),
+        ([*ends, "--data", "data.npz", "--out", tmp_path / "data.npz"], "overwrite --data"),
+        ([*ends, "--data", "images", "--out", "images/a.csv"], "overwrite --data (images)"),
+        ([*ends, "--out", "model.npz"], "would overwrite the weights"),
+    ]
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for arguments, message in cases:
+        found, out = said(capsys, weights, *arguments)
+        assert (found, message in out.err) == (2, True), out.err
+        assert len(out.err.strip().splitlines()) == 1
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_a_picture_that_cannot_be_drawn_leaves_no_trajectory(tmp_path, ends, capsys, monkeypatch):
+    a_model(tmp_path / "model.safetensors")
+    (tmp_path / "way.png").mkdir()
+    arguments = [tmp_path, *ends, "--nodes", 50, "--steps", 4, "--out", tmp_path / "way.npz"]
+    code, found = said(capsys, *arguments)
+    assert (code, "way.png: cannot be written, it is a folder" in found.err) == (1, True)
+    (tmp_path / "way.png").rmdir()
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tools.plan.draw_movement", full)
+    code, found = said(capsys, *arguments)
+    assert (code, found.err.strip().splitlines()[1:]) == (1, [])
+    assert "way.png: cannot be written (No space left on device)" in found.err
+    assert not [path for path in tmp_path.iterdir() if "way" in path.name]
+
+
 def test_what_cannot_be_meant_is_refused(tmp_path, ends, capsys):
     a_model(tmp_path / "model.safetensors")
     broken = tmp_path / "broken.csv"
     broken.write_text("1, two, 3\n")
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).normal(size=(200, 3)))
     cases = [
         ([*ends, "--out", "way.txt"], 2, ".npz or .csv"),
         ([*ends, "--steps", 1], 2, "a movement of 1 step"),
@@ -207,7 +318,13 @@ def test_what_cannot_be_meant_is_refused(tmp_path, ends, capsys):
         ([*ends, "--method", "variance"], 2, "--method variance needs --data"),
         (["--start", broken, *ends[2:]], 1, "broken.csv: not an observation"),
         (["--start", tmp_path / "none.npy", *ends[2:]], 1, "none.npy: no such file"),
+        (["--start", tmp_path, *ends[2:]], 1, "is a folder, expected an image or"),
         ([*ends, "--data", "pendulum"], 1, "its examples have shape"),
+        (
+            [*ends, "--data", tmp_path / "data.npz", "--method", "variance", "--nodes", 10],
+            1,
+            "fitted to 10 of the 180 examples of --data (--nodes 10): 10 encodings, expected",
+        ),
     ]
     for arguments, code, message in cases:
         found, out = said(capsys, tmp_path, *arguments)

@@ -172,7 +172,7 @@ def _draw_paths(path: Path, model: VAE, data: DataSet, curves: Mapping[str, Tens
     from tools.reproduce.latent_figures import new_figure, save_figure
     from training.data.arm import CENTRE, RADIUS
 
-    figure, axes = new_figure(1, 1, (5.2, 5.2))
+    figure, axes = new_figure(1, 1, (5.2, 5.7))
     ax = axes[0, 0]
     angle = np.linspace(0, 2 * np.pi, 200)
     circle = (CENTRE[0] + RADIUS * np.cos(angle), CENTRE[1] + RADIUS * np.sin(angle))
@@ -185,6 +185,6 @@ def _draw_paths(path: Path, model: VAE, data: DataSet, curves: Mapping[str, Tens
     ax.set_aspect("equal")
     ax.set_xlabel("x of the end effector (m)", fontsize=8)
     ax.set_ylabel("y (m)", fontsize=8)
-    ax.legend(fontsize=7, frameon=False)
     ax.tick_params(labelsize=7)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=7, frameon=False)
     save_figure(figure, path)

@@ -34,7 +34,7 @@ from tools.reproduce.geodesic_study import (
     uniform_graph,
     ways,
 )
-from tools.reproduce.geodesic_variance import variance_decoder
+from tools.reproduce.geodesic_variance import SIGMA, variance_decoder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,6 +70,7 @@ def run(context: Context) -> Outcome:
         settings = {**key, "sizes": list(sizes)}
         by_mean = context.part(f"neighbours-{seed}", settings, partial(compute, BY_MEAN))
         by_both = partial(compute, (BY_VARIANCE,))
+        settings = {**settings, "sigma": SIGMA}
         return by_mean | context.part(f"neighbours-variance-{seed}", settings, by_both)
 
     measured = each_seed(

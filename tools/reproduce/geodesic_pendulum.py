@@ -165,7 +165,9 @@ def _draw_angles(path: Path, measured: Mapping[str, Any]) -> None:
     figure, axes = new_figure(1, 1, (5.6, 4.2))
     ax = axes[0, 0]
     kinds = [(name, COLOURS[name]) for name in ("straight", SHORTEST, ON_DATA, VARIANCE)]
-    ax.plot(measured["angle"], measured["truth"], ".", color="#bbbbbb", ms=9, label="sequences")
+    ax.plot(
+        measured["angle"], measured["truth"], ".", color="#bbbbbb", ms=9, label="encoded sequences"
+    )
     for name, colour in kinds:
         r2 = determination(measured["angle"], _lengths(measured, name))
         label = f"{NAMES.get(name, 'straight line')}: R² {r2:.3f}"

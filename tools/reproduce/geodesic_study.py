@@ -296,9 +296,9 @@ def common_rows(
     for name in (SHORTEST, ON_DATA):
         values = [m[name]["length"][p] for m, p in zip(measured, pick, strict=True)]
         rows.append(row(NAMES[name], length, values, thesis[1]))
-    for kind, note in (("plain", "Bézier, best of 8"), ("smoothed", "the same, Eq. 5.10")):
+    for kind, how in (("plain", "Bézier, best of 8"), ("smoothed", "the same and Eq. 5.10")):
         networks = [m["network"][kind] for m in measured]
-        rows.append(row(NAMES[NETWORK], length, networks, thesis[1], note))
+        rows.append(row(f"{NAMES[NETWORK]} ({how})", length, networks, thesis[1]))
     ratio = f"{thesis[0] / thesis[1]:.2f} (one pair)"
     for name in (SHORTEST, ON_DATA):
         quotients = [np.asarray(m["straight"]) / np.asarray(m[name]["length"]) for m in measured]

@@ -13,7 +13,7 @@ from trackvae.geometry import Decoder, segment_lengths, velocity
 from trackvae.vae import VAE, Prior
 from training.geodesics.curves import Geodesics, constant_speed
 from training.geodesics.energy import smoothing_for
-from training.geodesics.graph import Graph, neighbour_graph, riemannian
+from training.geodesics.graph import Graph, interpolate, neighbour_graph, riemannian
 from training.geodesics.neural import Neural
 from training.geodesics.relax import Chain, Spline
 from training.geodesics.solve import (
@@ -85,6 +85,7 @@ class Movement:
             lengths and velocity count the variance, the movement's velocity does not.
         nodes: (N, D_z) of the graph.
         notes: lines for people: what is to be doubted; empty if nothing.
+        method: by which it was found.
     """
 
     latents: Tensor
@@ -93,6 +94,13 @@ class Movement:
     geodesic: Geodesics
     nodes: Tensor
     notes: tuple[str, ...]
+    method: Method
+
+    @property
+    def ended(self) -> str:
+        """How the search ended; of a path on the graph there is nothing to converge."""
+        outcome = self.geodesic.outcome[0]
+        return "on the graph" if self.method == "data" and outcome == "converged" else outcome
 
 
 def plan_movement(
@@ -110,13 +118,14 @@ def plan_movement(
         start: an observation, (*event).
         goal: another.
         steps: T of the movement, both ends included.
-        data: observations (N, *event) whose encodings are the graph's nodes; samples of the prior
-            where left out.
+        data: observations (N, *event) whose encodings are the graph's nodes, in the units of start
+            and goal; samples of the prior where left out.
         options: how.
 
     Raises:
         InputError: observations that are not finite; ends that the graph does not join, with the
-            parts that they lie in; a decoder that is not finite on the way.
+            parts that they lie in; a model that is not finite there or on the way; too few data
+            for the method ``variance``.
         UsageError: fewer than two steps, options that mean nothing, or the method ``variance``
             without data.
     """
@@ -132,21 +141,24 @@ def plan_movement(
         z = model.encode(ends).mean  # (2, D)
     seen = None if data is None else _spread(data, options.nodes)
     nodes = _nodes(model, seen, options)
+    _check_finite(model, z, nodes)
     decoder: Decoder = model.decode
-    if options.method == "variance" and seen is not None:
-        decoder = with_variance(decoder, fit_uncertainty(decoder, nodes, seen, seed=options.seed))
+    if options.method == "variance" and data is not None and seen is not None:
+        decoder = _with_variance(decoder, nodes, seen, len(data), options)
     graph = neighbour_graph(nodes, options.neighbours, riemannian(decoder))
     found = _solved(decoder, graph, z, options)
     state, said = found.outcome[0], found.notes[0]
     if state in ("no path", "not finite"):
         raise InputError(f"no movement from start to goal: {said}")
-    notes = [*_off_manifold(model, graph, z, ends), *([said] if said else [])]
+    notes = _off_manifold(model, graph, z, ends, standardised=data is None and start.ndim == 1)
+    notes += [said] if said else []
+    notes += _coarse(graph, z) if options.method == "data" else []
     at = torch.linspace(0, found.curves.shape[1] - 1, steps, dtype=torch.float64)
     with torch.no_grad():
         curve = _at(_even(model, found.curves, options.method)[0], at)
         decoded = model.decode(curve)
         speed = velocity(model.decode, curve[None], by="distance")[0]
-    return Movement(curve, decoded, speed, found, nodes, tuple(notes))
+    return Movement(curve, decoded, speed, found, nodes, tuple(notes), options.method)
 
 
 def _spread(data: Tensor, count: int) -> Tensor:
@@ -161,6 +173,46 @@ def _nodes(model: VAE, seen: Tensor | None, options: PlanOptions) -> Tensor:
             prior: Prior = model.prior  # type: ignore[assignment]
             return prior.sample(options.nodes, torch.Generator().manual_seed(options.seed))
         return torch.cat([model.encode(part).mean for part in torch.split(seen, 512)])
+
+
+def _check_finite(model: VAE, z: Tensor, nodes: Tensor) -> None:
+    """Refuse a model that gives NaN or infinity where the search begins.
+
+    Raises:
+        InputError: for the ends (2, D), or for the nodes.
+    """
+    with torch.no_grad():
+        for number, name in enumerate(("start", "goal")):
+            if not z[number].isfinite().all():
+                raise InputError(f"the {name} has no finite encoding")
+            if not model.decode(z[[number]]).isfinite().all():
+                raise InputError(f"the {name}: the decoder is not finite at its encoding")
+        bad = sum(int((~_finite(model, part)).sum()) for part in torch.split(nodes, 512))
+    if bad:
+        raise InputError(f"the model is not finite at {bad} of {len(nodes)} nodes of the graph")
+
+
+def _finite(model: VAE, z: Tensor) -> Tensor:
+    """(N,) whether encodings and what they are decoded to are finite."""
+    return z.isfinite().all(1) & model.decode(z).flatten(1).isfinite().all(1)
+
+
+def _with_variance(
+    decoder: Decoder, nodes: Tensor, seen: Tensor, count: int, options: PlanOptions
+) -> Decoder:
+    """The decoder with its sigma, fitted to the nodes.
+
+    Raises:
+        InputError: these do not bear it.
+    """
+    try:
+        known = fit_uncertainty(decoder, nodes, seen, seed=options.seed)
+    except InputError as error:
+        raise InputError(
+            f"the variance cannot be fitted to {len(seen)} of the {count} examples of --data "
+            f"(--nodes {options.nodes}): {error}"
+        ) from error
+    return with_variance(decoder, known)
 
 
 def _even(model: VAE, curves: Tensor, method: Method) -> Tensor:
@@ -203,25 +255,52 @@ def _at(curve: Tensor, places: Tensor) -> Tensor:
     return torch.lerp(curve[before], curve[before + 1], share)
 
 
-def _off_manifold(model: VAE, graph: Graph, z: Tensor, ends: Tensor) -> list[str]:
+def _usual(graph: Graph) -> float:
+    """How far the nearest other node usually is, at most."""
+    sample = graph.nodes[:: max(1, len(graph.nodes) // 500)]
+    nearest = torch.cdist(sample, graph.nodes).topk(2, largest=False).values[:, 1]
+    return float(torch.quantile(nearest, _USUAL))
+
+
+def _coarse(graph: Graph, z: Tensor) -> list[str]:
+    """A line where a path on the graph has hardly any node to keep to; z: its ends, (2, D)."""
+    (path,) = interpolate(graph, z[:1], z[1:])
+    if path is None or torch.equal(z[0], z[1]):
+        return []
+    if len(path.points) == 2:
+        return ["the graph is too coarse here: no node lies between start and goal"]
+    longest = float(torch.linalg.vector_norm(path.points.diff(dim=0), dim=1).max())
+    first, second = graph.nodes[torch.from_numpy(graph.edges.T.copy())]
+    middle = torch.linalg.vector_norm(second - first, dim=1).median()
+    usual = max(_usual(graph), float(middle))  # of 12 neighbours on a line some are 6 nodes away
+    if longest <= _FAR * usual:
+        return []
+    return [
+        f"the graph is too coarse here: one of the way's edges is {longest:.3g} long, where "
+        f"{usual:.2g} is usual"
+    ]
+
+
+def _off_manifold(
+    model: VAE, graph: Graph, z: Tensor, ends: Tensor, *, standardised: bool
+) -> list[str]:
     """A line for each end that the model does not know."""
     nearest = torch.cdist(z, graph.nodes).amin(1)
-    sample = graph.nodes[:: max(1, len(graph.nodes) // 500)]
-    usual = torch.cdist(sample, graph.nodes).topk(2, largest=False).values[:, 1]
-    most = _FAR * float(torch.quantile(usual, _USUAL))
+    usual = _usual(graph)
     with torch.no_grad():
         error = (model.decode(z) - ends).flatten(1).square().mean(1).sqrt()
     sigma = getattr(model.likelihood, "sigma", None)
+    units = "; without --data its numbers are taken as standardised" if standardised else ""
     notes = []
     for number, name in enumerate(("start", "goal")):
-        if float(nearest[number]) > most:
+        if float(nearest[number]) > _FAR * usual:
             notes.append(
                 f"the {name} is off the manifold: {float(nearest[number]):.3g} from the nearest "
-                f"node, which usually have another within {most / _FAR:.2g}"
+                f"node, which usually have another within {usual:.2g}"
             )
         if sigma is not None and float(error[number]) > _POOR * float(sigma):
             notes.append(
                 f"the {name} is not what the model decodes: root mean squared error "
-                f"{float(error[number]):.3g}, the likelihood's sigma {float(sigma):.3g}"
+                f"{float(error[number]):.3g}, the likelihood's sigma {float(sigma):.3g}{units}"
             )
     return notes

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from trackvae.errors import UsageError
 from trackvae.geometry import straight_line
-from training.geodesics.curves import spline_basis
+from training.geodesics.curves import constant_speed, spline_basis
 from training.geodesics.energy import Energy
 
 Stiffness = Literal["metric", "laplacian"]
@@ -100,13 +100,19 @@ def total_energy(energy: Energy, curves: Tensor) -> Tensor:
 
 
 def best_candidates(energy: Energy, candidates: Tensor) -> Tensor:
-    """Of N curves of each pair, (N, P, T, D), the one of least energy: (P, T, D)."""
+    """Of N curves of each pair, (N, P, T, D), the shortest: (P, T, D), of several at even speed.
+
+    Not the one of least energy: that of a short curve in uneven steps is large.
+    """
     if len(candidates) == 1:
         return candidates[0]
     with torch.no_grad():
-        found = torch.stack([total_energy(energy, curves) for curves in candidates])  # (N, P)
-    best = found.nan_to_num(torch.inf).argmin(0)
-    return candidates[best, torch.arange(len(best))]
+        segments = torch.stack([energy.squares(curves).sqrt() for curves in candidates])
+        best = segments.sum(-1).nan_to_num(torch.inf).argmin(0)
+        rows = torch.arange(len(best))
+        chosen, lengths = candidates[best, rows], segments[best, rows]
+        even = constant_speed(chosen, chosen.shape[1], lengths)
+    return torch.where(even.isfinite().all(-1).all(-1)[:, None, None], even, chosen)
 
 
 def _relax(energy: Energy, candidates: Tensor, basis: Tensor, solver: Chain | Spline) -> Relaxed:
@@ -140,7 +146,19 @@ def _relax(energy: Energy, candidates: Tensor, basis: Tensor, solver: Chain | Sp
         done = (forecast <= solver.tolerance) & near
         converged[rows] = done
         active[rows] = ~done & sound & (damping[rows] < _MOST_DAMPING)
-    return Relaxed(state.curves(), residual, steps, converged, finite)
+    return Relaxed(
+        _never_longer(energy, state.curves(), initial), residual, steps, converged, finite
+    )
+
+
+def _never_longer(energy: Energy, relaxed: Tensor, initial: Tensor) -> Tensor:
+    """The relaxed curves (P, T, D), or the initial ones where those are shorter.
+
+    A spline through few knots can be longer than the path that it was fitted to.
+    """
+    with torch.no_grad():
+        now, before = (energy.squares(curves).sqrt().sum(-1) for curves in (relaxed, initial))
+    return torch.where((before < now)[:, None, None], initial, relaxed)
 
 
 def _check(solver: Chain | Spline, candidates: Tensor) -> None:

@@ -57,16 +57,38 @@ def part_of(graph: Graph, points: Tensor) -> IntArray:
 
 
 def why_no_path(graph: Graph, start: Tensor, end: Tensor) -> str:
-    """One line on why a pair (D,), (D,) is not joined: which parts its ends lie in."""
+    """One line on why a pair (D,), (D,) is not joined: which parts its ends lie in.
+
+    :meth:`Graph.bridged` joins the parts.
+    """
+    loose = {
+        name: nearest
+        for name, point in (("start", start), ("goal", end))
+        if (nearest := _loose(graph, point)) is not None
+    }
+    if loose:
+        return "; ".join(
+            f"the {name} is joined to no node: it is {nearest:.3g} from the nearest, and to none "
+            "near it is there a way of finite length"
+            for name, nearest in loose.items()
+        )
     sizes = np.bincount(parts(graph))
     a, b = part_of(graph, torch.stack([start, end]))
     if a == b:
-        return "an end is joined to no node, or its edges are closed"
+        return "the edges between start and goal are closed: their cost is infinite"
     return (
         f"the start lies in part {a + 1} of the graph ({sizes[a]} nodes), the goal in part {b + 1} "
-        f"({sizes[b]} nodes); it has {len(sizes)} parts; take more neighbours or nodes, or bridge "
-        "them"
+        f"({sizes[b]} nodes); it has {len(sizes)} parts; take more neighbours or nodes"
     )
+
+
+def _loose(graph: Graph, point: Tensor) -> float | None:
+    """How far the nearest node is from a point (D,) that no edge of finite cost joins to any."""
+    apart = torch.linalg.vector_norm(graph.nodes.double() - point.double(), dim=1)
+    nearest = apart.topk(min(graph.neighbours, len(apart)), largest=False)
+    ends = graph.nodes[nearest.indices]
+    costs = graph.cost(point.to(ends).expand_as(ends), ends)
+    return None if costs.isfinite().any() else float(nearest.values[0])
 
 
 def distances(graph: Graph, sources: IntArray) -> FloatArray:

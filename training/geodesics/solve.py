@@ -9,6 +9,7 @@ line. What cannot be meant (points of another size, NaN) is refused.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple, Protocol, TypeAlias
 
 import torch
@@ -29,6 +30,7 @@ from training.geodesics.relax import Chain, Relaxed, best_candidates
 from training.geodesics.search import why_no_path
 
 _POINTS = 64
+_LONGER = 1e-3  # of a length: less is a matter of how finely curves are cut
 _ROUNDING = 16  # units in the last place of the observation, a segment
 
 
@@ -107,7 +109,7 @@ def on_graph(graph: Graph) -> Initial:
 
 
 def either(*ways: Initial) -> Initial:
-    """Begin with whichever of several beginnings has the least energy, pair by pair."""
+    """Begin with whichever of several beginnings is the shortest, pair by pair."""
 
     def begin(start: Tensor, end: Tensor, points: int) -> Beginning:
         found = [way(start, end, points) for way in ways]
@@ -163,7 +165,7 @@ def solve(
     found = _relaxed(energy, beginning, solver)
     _pin(found.curves, start, end)
     outcome, notes = _judge(energy, found, beginning, start, end)
-    return measured(
+    result = measured(
         decoder,
         found.curves,
         found.residual,
@@ -172,6 +174,18 @@ def solve(
         notes,
         points=solver.points if points is None else points,
     )
+    return result if isinstance(solver, Path) else _compared(result)
+
+
+def _compared(result: Geodesics) -> Geodesics:
+    """A note where the straight line is shorter: what was found is a shortest curve near by."""
+    longer = result.length > (1 + _LONGER) * result.straight
+    said = "the straight line is shorter: this is the shortest curve near where the search began"
+    notes = [
+        "; ".join(part for part in (note, said if more else "") if part)
+        for note, more in zip(result.notes, longer.tolist(), strict=True)
+    ]
+    return replace(result, notes=tuple(notes))
 
 
 def _pairs(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:

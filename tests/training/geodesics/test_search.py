@@ -14,6 +14,7 @@ from training.geodesics import (
     parts,
     riemannian,
 )
+from training.geodesics.search import why_no_path
 
 
 @pytest.mark.parametrize("edges", ["euclidean", "riemannian"])
@@ -49,3 +50,21 @@ def test_distances_are_the_costs_of_the_paths():
     assert found[0, 10] == pytest.approx(paths[0].cost)
     assert found[1, 11] == pytest.approx(paths[1].cost)
     assert found[1, 8] == 0
+
+
+def test_why_there_is_no_path_names_the_end_that_is_joined_to_nothing():
+    nodes = torch.cat([uniform(20, (9, 9), (10, 10), 0), uniform(60, (0, 0), (1, 1), 1)])
+    here, there = torch.tensor([0.5, 0.5]), torch.tensor([9.5, 9.5])
+
+    def walled(start, end):  # no way beyond x = 20
+        cost = torch.linalg.vector_norm(end - start, dim=-1)
+        return torch.where(torch.maximum(start, end)[:, 0] > 20, torch.inf, cost)
+
+    graph = neighbour_graph(nodes, 8, walled)
+    apart = float(torch.linalg.vector_norm(nodes - torch.tensor([30.0, 9.5]), dim=1).min())
+    said = why_no_path(graph, here, torch.tensor([30.0, 9.5]))
+    assert said.startswith(f"the goal is joined to no node: it is {apart:.3g} from the nearest")
+    assert "the start is joined to no node" in why_no_path(graph, torch.tensor([30.0, 0.0]), here)
+    said = why_no_path(graph, here, there)
+    assert said.startswith("the start lies in part 1 of the graph (60 nodes), the goal in part 2")
+    assert said.endswith("take more neighbours or nodes")
