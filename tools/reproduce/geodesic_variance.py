@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # how sigma is settled; kept parts are of these rules
 SIGMA = (
-    "centres: the most whose ripple is below a tenth of the length; "
+    "centres: the most whose ripple is below a twentieth of the length; "
     "far: half the diameter above sigma on the data"
 )
 VARIANCE = "with variance"

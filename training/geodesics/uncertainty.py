@@ -34,7 +34,7 @@ _MOST_CENTRES = 512
 _ROUNDS, _TOLERANCE = 500, 1e-6
 _AT_ONCE = 1024  # observations
 _NEIGHBOURS = 12
-_RIPPLE = 1.10  # of a length along the data, between two centres
+_RIPPLE = 1.05  # of a length along the data, between two centres
 _ALONG = 12  # points of it
 _USUAL = 0.95  # quantile of residuals
 _LEAST_RESIDUAL = 1e-12  # of the data's variance: a decoder that misses nothing has no sigma
@@ -111,7 +111,7 @@ def fit_uncertainty(
     - The floor is the least sigma for which leaving the data is never a way to save length:
       :func:`far_sigma`.
     - The more centres, the sooner sigma rises beside the data, and the more it ripples along them.
-      As many are taken as make the way from one to the next a tenth longer at most.
+      As many are taken as make the way from one to the next 5% longer at most.
 
     Args:
         decoder: ``z (N, D_z) -> x (N, ...)``, the mean.
