@@ -21,7 +21,7 @@ from typing import Any
 
 from tools.reproduce.experiment import Context, Outcome, row
 from tools.reproduce.state_space import LEAST_SIGMA, budgeted, pendulum_sequences
-from tools.reproduce.state_space_training import Run, train_part, turning_part
+from tools.reproduce.state_space_training import Run, judged_part, train_part
 
 TITLE = "The observation's sigma: whether state-space models of the pendulum learn its velocity"
 SEEDS = 2
@@ -50,7 +50,7 @@ def run(context: Context) -> Outcome:
             part = f"{made.kind}{'-'.join(['', *sorted(MODELS[name][1])])}-sigma-{sigma:g}"
             runs = [train_part(context, part, made, data, seed) for seed in context.seeds]
             found[name][sigma] = [
-                turning_part(context, one, made, data) for one in runs if "mse" in one
+                judged_part(context, one, made, data) for one in runs if "mse" in one
             ]
     rows = [
         line

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tools.reproduce.experiment import Context, Outcome, row
-from tools.reproduce.state_space_training import Run, train_part, turning_part
+from tools.reproduce.state_space_training import Run, judged_part, train_part
 
 if TYPE_CHECKING:
     from training.data.sequences import SequenceSet
@@ -23,8 +23,9 @@ TITLE = "Table 4.1: pendulum images, system identification and prediction"
 SEEDS = 5
 STEPS, QUICK_STEPS = 6000, 60
 _ANNEALED = 0.5  # of the steps, until beta is 1
-# of the observation, by the validation part's prediction error (observation-noise)
-LEAST_SIGMA = {"ekvae": 0.03, "dvbs": 0.3, "dks": 0.3}
+# of the observation, by the validation part's prediction error (observation-noise); the EKVAE's is
+# that of every model that is told nothing
+LEAST_SIGMA = {"dvbs": 0.3, "dks": 0.3}
 _THESIS_VARIANCE = 0.1  # of the likelihood in which ELBOs are compared
 
 
@@ -50,7 +51,7 @@ def _method(
     name = f"{label} ({'CO' if schedule == 'co' else schedule})"
     figures = None if thesis is None else (thesis[0], thesis[1], thesis[2], thesis[3])
     model: dict[str, Any] = {"prior": prior}
-    if LEAST_SIGMA[kind] != LEAST_SIGMA["ekvae"]:  # which is every model's own
+    if kind in LEAST_SIGMA:
         model["least_sigma"] = LEAST_SIGMA[kind]
     return Method(name, Run(kind, model, schedule), figures)
 
@@ -88,7 +89,7 @@ def run(context: Context) -> Outcome:
     for seed in context.seeds:
         for name in names:
             one = train_part(context, name, runs[name], data, seed)
-            one = turning_part(context, one, runs[name], data)
+            one = judged_part(context, one, runs[name], data)
             found[name].append(one | compared(one, data.test.observations.shape[1:]))
     rows = [line for name in names for line in table_rows(METHODS[name], found[name])]
     draw(context, {METHODS[name].name: (runs[name], found[name]) for name in names}, data)
@@ -202,7 +203,8 @@ def _config(runs: Mapping[str, Run], data: SequenceSet) -> dict[str, Any]:
         "data": data.note,
         "sigma": "the thesis does not give it; its ELBO of 807 nats a sequence is that of 3,840 "
         "pixels with sigma^2 = 0.1 (893) less a rate of some 86. Here it is the moving root mean "
-        f"squared error, at least {LEAST_SIGMA}: by the validation part, see observation-noise",
+        f"squared error, at least 0.03, or {LEAST_SIGMA}: by the validation part, see "
+        "observation-noise",
         "regressions": "fitted on states of the training part, judged on those of the test part",
         "prediction": "15 steps from z_1 given 5 observations; mean and median over the sequences",
         "reduced": "the thesis does not say how long it trained",

@@ -177,15 +177,15 @@ def train_part(
     return context.part(f"{name}-seed-{seed}", settings, compute)
 
 
-def turning_part(
+def judged_part(
     context: Context, found: Mapping[str, Any], run: Run, data: SequenceSet
 ) -> dict[str, Any]:
     """A finished run's result, with more: what Table 4.1 has beside the others.
 
     ``turning_velocity``: R^2 of the velocity by a regression that may turn with the angle;
     ``coherence``: see :func:`~tools.reproduce.state_space_measure.velocity_coherence`;
-    ``elbo_sequence``: nats of a whole sequence, as the thesis gives them; ``validation_mse``: error
-    of predictions (from the mean of z_1) on the validation part, to choose a run by.
+    ``validation_mse``: error of predictions (from the mean of z_1) on the validation part, to
+    choose a run by. They are judged apart from the training, which need not be done again for them.
 
     Args:
         context: of the experiment.
@@ -207,7 +207,6 @@ def turning_part(
         return {
             "turning_velocity": turning,
             "coherence": velocity_coherence(z[1], data.test.states),
-            "elbo_sequence": found["elbo"] * data.test.steps,
             "validation_mse": float(prediction_errors(model, chosen_by, sampled=False).mean()),
         }
 

@@ -25,27 +25,23 @@ from trackvae.networks import GaussianHead, mlp
 from training.dssm.batch import SequenceBatch
 from training.dssm.model import (
     Inference,
-    SequenceConfig,
     States,
     step_networks,
 )
 from training.dssm.recurrent import (
-    Posterior,
     Reader,
+    RecurrentConfig,
     RecurrentModel,
-    check_posterior,
     initial_rate,
     stacked,
 )
 
 
 @dataclass(frozen=True)
-class DKSConfig(SequenceConfig):
+class DKSConfig(RecurrentConfig):
     """A deep Kalman smoother; as it stands that of the pendulum (Table A.3).
 
     Attributes:
-        units: of each of the two LSTMs.
-        head: units between the LSTMs and the posterior.
         transition: units of the transition network.
         posterior: ``smoother``, or ``filter``: the deep Kalman filter, without the LSTM that reads
             backward.
@@ -54,16 +50,9 @@ class DKSConfig(SequenceConfig):
         residual: the transition network gives the change of z, not the next z.
     """
 
-    units: int = 128
-    head: tuple[int, ...] = (64,)
     transition: tuple[int, ...] = (128, 128, 128)
-    posterior: Posterior = "smoother"
     conditional: bool = False
     residual: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be built."""
-        check_posterior(self.posterior)
 
 
 class DKS(RecurrentModel):
@@ -75,7 +64,6 @@ class DKS(RecurrentModel):
         _, decoder = step_networks(config.event, config.latent, config.hidden)
         super().__init__(config, decoder)
         self.config = config
-        self.version = config.posterior
         size = math.prod(config.event)
         self.forward_reader = Reader(size, config.controls, config.units, "forward")
         self.backward_reader = (

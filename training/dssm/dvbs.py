@@ -8,7 +8,6 @@ prior, or, as in the original model, is a deterministic function of standard nor
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -21,15 +20,13 @@ from trackvae.networks import GaussianHead, mlp
 from training.dssm.batch import SequenceBatch
 from training.dssm.model import (
     Inference,
-    SequenceConfig,
     States,
     step_networks,
 )
 from training.dssm.recurrent import (
-    Posterior,
-    Reader,
+    RecurrentConfig,
     RecurrentModel,
-    check_posterior,
+    backward_reading,
     initial_rate,
     product,
     stacked,
@@ -38,12 +35,10 @@ from training.dssm.transitions import LocallyLinear
 
 
 @dataclass(frozen=True)
-class DVBSConfig(SequenceConfig):
+class DVBSConfig(RecurrentConfig):
     """A deep variational Bayes smoother; as it stands that of the pendulum (Table A.4).
 
     Attributes:
-        units: of the LSTM.
-        head: units between the LSTM (of the filter: the observation) and its Gaussian.
         components: M base matrices.
         alpha_hidden: units of the network of their weights.
         transform: units of f of the prior ``transform``, the original model's ``z_1 = f(zeta)``.
@@ -54,17 +49,10 @@ class DVBSConfig(SequenceConfig):
             with 0.1.
     """
 
-    units: int = 128
-    head: tuple[int, ...] = (64,)
     components: int = 16
     alpha_hidden: tuple[int, ...] = (64,)
     transform: tuple[int, ...] = (64, 64)
-    posterior: Posterior = "smoother"
     process_noise: float = 0.01
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be built."""
-        check_posterior(self.posterior)
 
 
 class TransformPrior(nn.Module):
@@ -102,16 +90,7 @@ class DVBS(RecurrentModel):
         )
         super().__init__(config, decoder, prior)
         self.config = config
-        self.version = config.posterior
-        size = math.prod(config.event)
-        self.reader = (
-            Reader(size, config.controls, config.units, "backward")
-            if config.posterior == "smoother"
-            else None
-        )
-        inputs, hidden = size, (config.units, *config.head)
-        if self.reader is not None:
-            inputs, hidden = config.units, config.head
+        self.reader, inputs, hidden = backward_reading(config)
         self.recognition = GaussianHead(mlp(inputs, hidden, 2 * config.latent))
         self.noise = (  # q(zeta | x_{1:T}, u_{1:T})
             GaussianHead(mlp(inputs, hidden, 2 * config.latent))

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -34,14 +33,15 @@ from training.dssm.kalman import (
 from training.dssm.model import (
     Inference,
     LearnedGaussian,
+    Posterior,
     SequenceConfig,
     States,
     StateSpaceModel,
+    check_posterior,
     step_networks,
 )
 from training.dssm.transitions import Linear, LocallyLinear
 
-Posterior = Literal["smoother", "filter"]
 _LEAST_VARIANCE = 1e-6  # of the observation noise
 
 
@@ -80,8 +80,7 @@ class EKVAEConfig(SequenceConfig):
                 f"static is {self.static}, expected different dimensions of z, from 0 to "
                 f"{self.latent - 1}"
             )
-        if self.posterior not in get_args(Posterior):
-            raise UsageError(f"posterior is {self.posterior!r}, expected smoother or filter")
+        check_posterior(self.posterior)
 
 
 class EKVAE(StateSpaceModel):

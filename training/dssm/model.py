@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,18 @@ from trackvae.vae import Likelihood, Prior, Terms
 from training.dssm.batch import SequenceBatch
 
 InitialPrior = Literal["normal", "gaussian", "vhp", "transform"]  # the last of DVBS alone
+Posterior = Literal["smoother", "filter"]
 LEAST_SIGMA = 0.03  # kappa of Table A.2: better than that need no pixel be explained
+
+
+def check_posterior(posterior: str) -> None:
+    """Refuse what is neither a smoother nor a filter.
+
+    Raises:
+        UsageError: another word.
+    """
+    if posterior not in get_args(Posterior):
+        raise UsageError(f"posterior is {posterior!r}, expected smoother or filter")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

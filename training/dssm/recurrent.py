@@ -6,31 +6,48 @@ observations by an LSTM that stands in for a filter's or a smoother's recursion 
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Literal, get_args
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from trackvae.distributions import Gaussian
-from trackvae.errors import InputError, UsageError
+from trackvae.errors import InputError
 from trackvae.priors import StandardNormal
 from training.dssm.batch import SequenceBatch
-from training.dssm.model import LearnedGaussian, States, StateSpaceModel
+from training.dssm.model import (
+    LearnedGaussian,
+    Posterior,
+    SequenceConfig,
+    States,
+    StateSpaceModel,
+    check_posterior,
+)
 
 Direction = Literal["forward", "backward"]
-Posterior = Literal["smoother", "filter"]
 
 
-def check_posterior(posterior: str) -> None:
-    """Refuse what is neither a smoother nor a filter.
+@dataclass(frozen=True)
+class RecurrentConfig(SequenceConfig):
+    """What the configurations of models with a recurrent posterior have beside the others'.
 
-    Raises:
-        UsageError: another word.
+    Attributes:
+        units: of the LSTM, or LSTMs, that read observations.
+        head: units between what has been read and the posterior.
+        posterior: ``smoother`` or ``filter``; each model says what its filter version leaves out.
     """
-    if posterior not in get_args(Posterior):
-        raise UsageError(f"posterior is {posterior!r}, expected smoother or filter")
+
+    units: int = 128
+    head: tuple[int, ...] = (64,)
+    posterior: Posterior = "smoother"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built."""
+        check_posterior(self.posterior)
 
 
 class Reader(nn.Module):
@@ -67,6 +84,20 @@ class Reader(nn.Module):
         order = reversal(x)
         read, _ = self.lstm(_reordered(inputs, order))
         return _reordered(read, order)
+
+
+def backward_reading(config: RecurrentConfig) -> tuple[Reader | None, int, tuple[int, ...]]:
+    """What reads ``x_{t:T}``, and the network that its output needs to become a Gaussian.
+
+    Returns:
+        The reader of a smoother; None of a filter, whose networks see x_t itself and are as much
+        deeper; how much they see; their hidden units.
+    """
+    size = math.prod(config.event)
+    if config.posterior == "filter":
+        return None, size, (config.units, *config.head)
+    reader = Reader(size, config.controls, config.units, "backward")
+    return reader, config.units, config.head
 
 
 def reversal(x: SequenceBatch) -> Tensor:
@@ -122,6 +153,13 @@ class RecurrentModel(StateSpaceModel):
     """
 
     version: Posterior
+
+    def __init__(
+        self, config: RecurrentConfig, decoder: nn.Module, prior: nn.Module | None = None
+    ) -> None:
+        """As of every model; see :class:`training.dssm.model.StateSpaceModel`."""
+        super().__init__(config, decoder, prior)
+        self.version = config.posterior
 
     def filter(self, x: SequenceBatch, generator: torch.Generator | None = None) -> States:
         """States given the observations up to each step; of the smoother by T passes."""

@@ -7,7 +7,6 @@ LSTM keeps, z need not: the state space is not Markovian, as table 4.3 is there 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -20,43 +19,32 @@ from trackvae.networks import GaussianHead, mlp
 from training.dssm.batch import SequenceBatch
 from training.dssm.model import (
     Inference,
-    SequenceConfig,
     States,
     step_networks,
 )
 from training.dssm.recurrent import (
     Memory,
-    Posterior,
-    Reader,
+    RecurrentConfig,
     RecurrentModel,
-    check_posterior,
+    backward_reading,
     initial_rate,
     stacked,
 )
 
 
 @dataclass(frozen=True)
-class RSSMConfig(SequenceConfig):
+class RSSMConfig(RecurrentConfig):
     """An RSSM; as it stands that of the pendulum (Table A.6).
 
     Attributes:
-        units: of the LSTM that reads observations.
-        head: units between that LSTM (of the filter: the observation) and the posterior.
         transition: units of p(z_{t+1} | h_t).
         memory: units of the LSTM of the transition.
         posterior: ``smoother``: ``q(z_t | h_{t-1}, x_{t:T}, u_{t:T})``; ``filter``: of x_t alone,
             as in the original.
     """
 
-    units: int = 128
-    head: tuple[int, ...] = (64,)
     transition: tuple[int, ...] = (128, 128, 128)
     memory: int = 64
-    posterior: Posterior = "smoother"
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be built."""
-        check_posterior(self.posterior)
 
 
 class RSSM(RecurrentModel):
@@ -71,16 +59,7 @@ class RSSM(RecurrentModel):
         _, decoder = step_networks(config.event, config.latent, config.hidden)
         super().__init__(config, decoder)
         self.config = config
-        self.version = config.posterior
-        size = math.prod(config.event)
-        self.reader = (
-            Reader(size, config.controls, config.units, "backward")
-            if config.posterior == "smoother"
-            else None
-        )
-        inputs, hidden = size, (config.units, *config.head)
-        if self.reader is not None:
-            inputs, hidden = config.units, config.head
+        self.reader, inputs, hidden = backward_reading(config)
         self.posterior = GaussianHead(mlp(inputs + config.memory, hidden, 2 * config.latent))
         self.lstm = Memory(config.latent + config.controls, config.memory)
         self.transition = GaussianHead(mlp(config.memory, config.transition, 2 * config.latent))

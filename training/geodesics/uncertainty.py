@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -128,25 +129,30 @@ def fit_uncertainty(
     """
     squares = _residuals(decoder, z, x)
     points, outputs = z.detach().double(), x[0].numel()
+    if far is None:
+        far = _far_sigma(decoder, z, x, squares)
+    if not 0 < far < math.inf:
+        raise UsageError(f"sigma far from the data is {far}, expected a positive number")
+    if centres is not None and not 1 <= centres <= len(points):
+        raise UsageError(f"{centres} centres of {len(points)} encodings, expected 1 to as many")
+    floor = torch.tensor(outputs / far**2).double()
+
+    def fitted(count: int) -> Uncertainty:
+        found, rates = _clusters(points, count, seed)
+        weights = _fitted_weights(_kernels(points, found, rates), squares, floor)
+        return Uncertainty(found, rates, weights, floor, outputs)
 
     def typed(values: Tensor) -> Tensor:
         return decoder(values.to(z.dtype)).double()
 
-    far = far_sigma(decoder, z, x) if far is None else far
-    if not 0 < far < math.inf:
-        raise UsageError(f"sigma far from the data is {far}, expected a positive number")
-    floor = torch.tensor(outputs / far**2).double()
-    count = (
-        _chosen_centres(typed, points, squares, floor, outputs, seed)
-        if centres is None
-        else centres
+    known = _smoothest(typed, fitted, len(points)) if centres is None else fitted(centres)
+    return replace(
+        known,
+        centres=known.centres.to(z.dtype),
+        rates=known.rates.to(z.dtype),
+        weights=known.weights.to(z.dtype),
+        floor=known.floor.to(z.dtype),
     )
-    if not 1 <= count <= len(points):
-        raise UsageError(f"{count} centres of {len(points)} encodings, expected 1 to as many")
-    found, rates = _clusters(points, count, seed)
-    weights = _fitted_weights(_kernels(points, found, rates), squares, floor)
-    kept = z.dtype
-    return Uncertainty(found.to(kept), rates.to(kept), weights.to(kept), floor.to(kept), outputs)
 
 
 def far_sigma(decoder: Decoder, z: Tensor, x: Tensor) -> float:
@@ -165,12 +171,16 @@ def far_sigma(decoder: Decoder, z: Tensor, x: Tensor) -> float:
         z: (N, D_z) encodings.
         x: (N, ...) what was encoded.
     """
+    return _far_sigma(decoder, z, x, _residuals(decoder, z, x))
+
+
+def _far_sigma(decoder: Decoder, z: Tensor, x: Tensor, squares: Tensor) -> float:
+    """The same, mean squared residuals (N,) given."""
     graph = neighbour_graph(z.detach(), min(_NEIGHBOURS, len(z) - 1), riemannian(decoder)).bridged()
     end = int(distances(graph, np.array([0]))[0].argmax())
     # From any node the farthest is at least half the diameter away; from that one, nearly all.
     diameter = float(distances(graph, np.array([end]))[0].max())
-    outputs = x[0].numel()
-    usual = float((outputs * _residuals(decoder, z, x)).sqrt().quantile(_USUAL))
+    usual = float((x[0].numel() * squares).sqrt().quantile(_USUAL))
     spread = float(x.flatten(1).double().var(0, correction=0).sum().sqrt())
     return max(usual + diameter / 2, spread)
 
@@ -243,25 +253,23 @@ def _fitted_weights(kernels: Tensor, squares: Tensor, floor: Tensor) -> Tensor:
     return weights
 
 
-def _chosen_centres(
-    decoder: Decoder, z: Tensor, squares: Tensor, floor: Tensor, outputs: int, seed: int
-) -> int:
-    """The most centres between which sigma does not ripple, or those that ripple least.
+def _smoothest(
+    decoder: Decoder, fitted: Callable[[int], Uncertainty], examples: int
+) -> Uncertainty:
+    """That of the most centres between which sigma does not ripple, or that which ripples least.
 
     The likelihood of held-out encodings does not tell (a ring with noise of a fifth of its radius:
     200 centres are within a standard error of the best, and make a half circle 1.4 times as long).
     """
-    most = min(_MOST_CENTRES, len(z) // _PER_CENTRE)
+    most = min(_MOST_CENTRES, examples // _PER_CENTRE)
     numbers = [max(most >> halvings, 1) for halvings in range(6)]
-    numbers = [n for n in numbers if n >= _FEWEST_CENTRES] or numbers[:1]
-    ripples = []
-    for count in numbers:
-        centres, rates = _clusters(z, count, seed)
-        weights = _fitted_weights(_kernels(z, centres, rates), squares, floor)
-        ripples.append(_ripple(decoder, Uncertainty(centres, rates, weights, floor, outputs)))
-        if ripples[-1] <= _RIPPLE:
+    found: list[tuple[float, Uncertainty]] = []
+    for count in [n for n in numbers if n >= _FEWEST_CENTRES] or numbers[:1]:
+        known = fitted(count)
+        found.append((_ripple(decoder, known), known))
+        if found[-1][0] <= _RIPPLE:
             break
-    return numbers[int(np.argmin(ripples))]
+    return min(found, key=lambda pair: pair[0])[1]
 
 
 def _ripple(decoder: Decoder, known: Uncertainty) -> float:
