@@ -34,6 +34,7 @@ _RANK_AGAIN = 8  # candidates of an approximate index for each answer, ranked by
 _HNSW_LINKS, _HNSW_SEARCH = 32, 128
 _PROBED = 16  # cells that IVF-PQ looks into
 _MOST_DEAD = 0.5  # share of removed entries that an index carries before it is built anew
+_WRITER = "trackvae gallery build"
 _FORMAT = 1
 
 
@@ -308,7 +309,7 @@ class Gallery:
         """
         import faiss
 
-        arrays = read_archive(path)
+        arrays = read_archive(path, writer=_WRITER)
         try:
             about = json.loads(str(arrays["about"]))
             if about.pop("format") != _FORMAT:
@@ -327,6 +328,8 @@ class Gallery:
                 gallery._indexed = gallery._index.ntotal
                 if gallery._indexed != len(vectors) or gallery._index.d != gallery.dim:
                     raise ValueError("index and vectors do not belong together")
-        except (KeyError, TypeError, ValueError, RuntimeError, UsageError) as error:
+        except KeyError as error:
+            raise InputError(f"{path}: not a gallery; {_WRITER} writes one") from error
+        except (TypeError, ValueError, RuntimeError, UsageError) as error:
             raise InputError(f"{path}: not a gallery of ours ({error})") from error
         return gallery

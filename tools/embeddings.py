@@ -84,7 +84,7 @@ def read_embedded(path: Path, ids_from: IdsFrom = "auto") -> Embedded:
     Raises:
         InputError: no such file, or not one of embeddings, or it has no identities of that kind.
     """
-    arrays = read_archive(path)
+    arrays = read_archive(path, writer="trackvae embed")
     features = arrays.get("feature", np.zeros(0))
     if features.ndim != 2 or features.dtype.kind != "f":
         raise InputError(f"{path}: no array feature (N, D) of numbers; trackvae embed writes one")

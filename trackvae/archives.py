@@ -14,13 +14,14 @@ from trackvae.errors import InputError
 
 
 def read_archive(
-    path: str | Path, wanted: Collection[str] | None = None
+    path: str | Path, wanted: Collection[str] | None = None, writer: str = "numpy.savez"
 ) -> dict[str, npt.NDArray[Any]]:
     """The arrays of an ``.npz`` by name.
 
     Args:
         path: the archive.
         wanted: read only these, where any of them is there; otherwise all.
+        writer: what writes such a file, for the message about one that is no archive.
 
     Raises:
         InputError: the file is missing, no archive, damaged, or holds Python objects.
@@ -30,7 +31,7 @@ def read_archive(
         with path.open("rb") as file:
             # numpy takes what is no archive for a pickle, and would have the user allow that.
             if not zipfile.is_zipfile(file):
-                raise InputError(f"{path}: not a readable .npz; numpy.savez writes one")
+                raise InputError(f"{path}: not a readable .npz; {writer} writes one")
             file.seek(0)
             with np.load(file, allow_pickle=False) as archive:
                 names = [name for name in archive.files if wanted is None or name in wanted]

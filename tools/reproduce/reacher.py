@@ -129,15 +129,42 @@ def reacher_sequences(context: Context, sight: Sight) -> SequenceSet:
     from training.data.reacher import reacher
 
     count, test = (30, 20) if context.quick else (2000, 500)
-    data = reacher(count, test=test, validation=0, sight=sight)
-    if sight == "angles":
-        return data
-    return replace(
-        data,
-        train=smaller(data.train),
-        validation=smaller(data.validation),
-        test=smaller(data.test),
-        note=f"{data.note}; averaged to {SIDE}x{SIDE}",
+    if sight == "images":
+        return _images(context, count, test)
+    return reacher(count, test=test, validation=0, sight=sight)
+
+
+def _images(context: Context, count: int, test: int) -> SequenceSet:
+    """Sequences of small images, drawn once: it takes MuJoCo a quarter of an hour."""
+    from training.data.dataset import PARTS
+    from training.data.reacher import reacher, reacher_system
+    from training.data.sequences import Sequences, SequenceSet
+
+    settings = {"train": count, "test": test, "side": SIDE, "system": reacher_system("images").name}
+    keys = ("observations", "controls", "states")
+
+    def compute(folder: Path) -> dict[str, Any]:
+        drawn = reacher(count, test=test, validation=0, sight="images")
+        for part in PARTS:
+            made = smaller(drawn.part(part))
+            np.savez(folder / f"{part}.npz", **{key: getattr(made, key) for key in keys})
+        plain = {f: getattr(drawn, f) for f in ("name", "interval", "control_scale")}
+        note = f"{drawn.note}; averaged to {SIDE}x{SIDE}"
+        return {**plain, "state_names": drawn.state_names, "note": note, "folder": folder.name}
+
+    found = context.part("images", settings, compute)
+
+    def held(part: str) -> Sequences:
+        with np.load(context.work / found["folder"] / f"{part}.npz") as file:
+            return Sequences(*(file[key] for key in keys))
+
+    return SequenceSet(
+        found["name"],
+        *(held("train"), held("validation"), held("test")),
+        interval=found["interval"],
+        control_scale=found["control_scale"],
+        state_names=tuple(found["state_names"]),
+        note=found["note"],
     )
 
 

@@ -1,5 +1,6 @@
 """The reacher: its equation of motion, its picture, and MuJoCo beside our own."""
 
+import subprocess
 import sys
 
 import numpy as np
@@ -174,10 +175,31 @@ def test_mujoco_moves_the_arm_as_our_own_does():
         states = expected
 
 
-def test_mujoco_draws_the_arm_where_we_do():
+def drawn_by_mujoco():
+    """MuJoCo's camera, where it has an OpenGL to draw with."""
     pytest.importorskip("dm_control")
+    try:
+        return MujocoReacher("images")
+    except InputError as error:
+        pytest.skip(str(error))
+
+
+def test_mujoco_draws_the_arm_where_we_do():
     states = within(4)
-    ours, theirs = draw_arm(states), MujocoReacher("images").observe(states)
+    ours, theirs = draw_arm(states), drawn_by_mujoco().observe(states)
     red = (ours[:, 2] > 120), (theirs[:, 2].astype(int) - theirs[:, 0] > 30)
     overlap = (red[0] & red[1]).sum() / (red[0] | red[1]).sum()
     assert overlap > 0.5
+
+
+def test_a_program_that_draws_by_mujoco_can_still_load_triton():
+    drawn_by_mujoco()
+    pytest.importorskip("triton")
+    program = (
+        "from training.data.reacher import reacher_system; "
+        "system = reacher_system('images', 'mujoco'); "
+        "import triton._C.libtriton, os; "
+        "print('both', flush=True); os._exit(0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=120)
+    assert done.stdout == b"both\n", done.stderr[-500:]
