@@ -10,7 +10,7 @@ import pytest
 
 from tools.cli import main
 from tools.reproduce import command
-from tools.reproduce.experiment import Context, Outcome, row
+from tools.reproduce.experiment import Context, Outcome, by_method, row
 from trackvae.errors import InputError
 
 
@@ -71,6 +71,25 @@ def test_a_row_sums_up_its_seeds():
     assert found["ours"]["std"] == pytest.approx(0.173205, abs=1e-6)
     assert (found["thesis"], found["folds"]) == (0.054, 1)
     assert row("one", "m", [2.0])["ours"]["std"] == 0.0
+
+
+def test_methods_stand_in_one_line_each_beside_the_thesis():
+    rows = [
+        row("A", "error (m)", [1.0, 3.0, 2.0], 0.5),
+        row("A", "unasked", [9.0]),
+        row("B", "error (m)", [4.0]),
+        row("A", "R^2", [0.9, 0.8, 0.7]),
+    ]
+    assert by_method(rows, {"R^2": "fit", "error (m)": "error"}) == [
+        {
+            "method": "A",
+            "seeds": 3,
+            "error": 2.0,
+            "fit": 0.8,
+            "thesis": {"error": 0.5, "fit": None},
+        },
+        {"method": "B", "seeds": 1, "error": 4.0, "thesis": {"error": None}},
+    ]
 
 
 @pytest.fixture

@@ -139,6 +139,31 @@ def row(
     }
 
 
+def by_method(
+    rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """One line for each method: medians beside the thesis's figures.
+
+    Args:
+        rows: made by :func:`row`.
+        columns: what stands in the line, by the metric that it is; metrics without one are left
+            out.
+
+    Returns:
+        Of each ``method`` its ``seeds``, every column's median, and ``thesis``, with the same
+        columns.
+    """
+    lines: dict[str, dict[str, Any]] = {}
+    for found in rows:
+        if found["metric"] not in columns:
+            continue
+        line = lines.setdefault(found["method"], {"method": found["method"], "thesis": {}})
+        column = columns[found["metric"]]
+        line["seeds"] = len(found["ours"]["values"])
+        line[column], line["thesis"][column] = found["ours"]["median"], found["thesis"]
+    return list(lines.values())
+
+
 def made_sequence(context: Context, seed: int = 0) -> Path:
     """A scene of drawn figures with frames, detections and ground truth, where none is held."""
     from tracker.synthetic import Scene, SceneConfig

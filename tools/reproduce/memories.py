@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tools.reproduce.experiment import Context, Outcome, row
+from tools.reproduce.experiment import Context, Outcome, by_method, row
 from tools.reproduce.state_space import budgeted, pendulum_sequences
 from tools.reproduce.state_space_measure import GIVEN, prediction_errors
 from tools.reproduce.state_space_training import Run, load_model, train_part
@@ -41,6 +41,15 @@ THESIS = {  # R^2 of angle and velocity, prediction errors from smoothed and fil
     "KVAE (annealing)": (0.652, 0.134, 3.16e-3, 6.67e-4),
     "VHP-RSSM (CO)": (0.915, 0.086, 3.10e-3, 4.80e-4),
     "RSSM (annealing)": (0.158, 0.060, 3.23e-3, 6.94e-4),
+}
+_COLUMNS = {
+    "R^2 angle": "angle",
+    "R^2 velocity": "velocity",
+    "prediction MSE, smoothed z_1": "smoothed",
+    "prediction MSE, filtered z_5": "filtered",
+    "prediction MSE, smoothed z_1, median of the sequences": "smoothed_median",
+    "prediction MSE, filtered z_5, median of the sequences": "filtered_median",
+    "smoothed over filtered MSE": "ratio",
 }
 QUICK = ("VHP-KVAE (CO)", "VHP-RSSM (CO)")
 _SHOWN = {"VHP-KVAE (CO)": "figure-4.17.png", "VHP-RSSM (CO)": "figure-4.18.png"}
@@ -73,7 +82,7 @@ def run(context: Context) -> Outcome:
         "KVAE": "one learned observation matrix, where the original mixes several",
         "reduced": f"{STEPS} steps; the thesis does not say how long it trained",
     }
-    return Outcome(rows, config)
+    return Outcome(rows, config, {"table": by_method(rows, _COLUMNS)})
 
 
 def _tag(name: str) -> str:
@@ -123,20 +132,14 @@ def _rows(name: str, found: list[dict[str, Any]], tried: int) -> list[dict[str, 
     if not found:
         return [row(name, "runs that broke off", [tried], None, note)]
     thesis = THESIS.get(name, (None, None, None, None))
-    metrics = (
-        ("R^2 angle", "angle", thesis[0]),
-        ("R^2 velocity", "velocity", thesis[1]),
-        ("prediction MSE, smoothed z_1", "smoothed", thesis[2]),
-        ("prediction MSE, filtered z_5", "filtered", thesis[3]),
-        ("prediction MSE, smoothed z_1, median of the sequences", "smoothed_median", None),
-        ("prediction MSE, filtered z_5, median of the sequences", "filtered_median", None),
-    )
-    lines = [
-        row(name, text, [f[key] for f in found], figure, note) for text, key, figure in metrics
+    ratio = None if thesis[2] is None or thesis[3] is None else round(thesis[2] / thesis[3], 1)
+    measured = [{**f, "ratio": f["smoothed"] / f["filtered"]} for f in found]
+    return [
+        row(name, metric, [f[key] for f in measured], figure, note)
+        for (metric, key), figure in zip(
+            _COLUMNS.items(), (*thesis, None, None, ratio), strict=True
+        )
     ]
-    ratio = [f["smoothed"] / f["filtered"] for f in found]
-    wanted = None if thesis[2] is None or thesis[3] is None else round(thesis[2] / thesis[3], 1)
-    return [*lines, row(name, "smoothed over filtered MSE", ratio, wanted, note)]
 
 
 def shown(

@@ -19,7 +19,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tools.reproduce.experiment import Context, Outcome, row
+from tools.reproduce.experiment import Context, Outcome, by_method, row
 from tools.reproduce.state_space import LEAST_SIGMA, budgeted, pendulum_sequences
 from tools.reproduce.state_space_training import Run, judged_part, train_part
 
@@ -34,6 +34,16 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "VHP-DKS (CO), residual transition": ("dks", {"residual": True}),
     "VHP-DKS (CO), q(z_t|z_{t-1}, x)": ("dks", {"residual": True, "conditional": True}),
     "VHP-EKVAE (CO)": ("ekvae", {}),
+}
+_COLUMNS = {
+    "R^2 angle": "angle",
+    "R^2 velocity": "velocity",
+    "R^2 velocity, turning with the angle": "turning_velocity",
+    "coherence of the velocity's direction": "coherence",
+    "prediction MSE (mean of z_1)": "mse_of_mean",
+    "prediction MSE (mean of z_1), median of the sequences": "mse_of_mean_median",
+    "rate (nats a step)": "rate",
+    "reconstruction MSE": "reconstruction",
 }
 QUICK = ("VHP-DVBS (CO)", "VHP-DKS (CO)")
 
@@ -65,7 +75,7 @@ def run(context: Context) -> Outcome:
         "data": data.note,
         "reduced": f"{STEPS} steps; the thesis does not say how long it trained",
     }
-    return Outcome(rows, config)
+    return Outcome(rows, config, {"table": by_method(rows, _COLUMNS)})
 
 
 def sigmas_of(context: Context, name: str) -> tuple[float, ...]:
@@ -88,17 +98,9 @@ def table_rows(
     method = f"{name}, sigma >= {sigma:g}"
     if not found:
         return [row(method, "runs that broke off", [tried], None, note)]
-    metrics = (
-        ("R^2 angle", "angle"),
-        ("R^2 velocity", "velocity"),
-        ("R^2 velocity, turning with the angle", "turning_velocity"),
-        ("coherence of the velocity's direction", "coherence"),
-        ("prediction MSE (mean of z_1)", "mse_of_mean"),
-        ("prediction MSE (mean of z_1), median of the sequences", "mse_of_mean_median"),
-        ("rate (nats a step)", "rate"),
-        ("reconstruction MSE", "reconstruction"),
-    )
-    return [row(method, text, [one[key] for one in found], None, note) for text, key in metrics]
+    return [
+        row(method, text, [one[key] for one in found], None, note) for text, key in _COLUMNS.items()
+    ]
 
 
 def draw(path: Path, found: Mapping[str, Mapping[float, list[dict[str, Any]]]]) -> None:

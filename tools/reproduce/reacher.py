@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tools.reproduce.experiment import Context, Outcome, row
+from tools.reproduce.experiment import Context, Outcome, by_method, row
 from tools.reproduce.state_space import budgeted
 from tools.reproduce.state_space_measure import r_squared
 from tools.reproduce.state_space_training import Run, load_model, train_part
@@ -31,6 +31,13 @@ SEEDS = 1
 STEPS = 3000
 SIDE = 24  # pixels of the images that are learned from
 _NAMES = ("ang. phi", "ang. psi", "vel. phi", "vel. psi")
+
+_COLUMNS = {
+    **{f"R^2 {name}": name.replace(". ", "_") for name in _NAMES},
+    **{f"R^2 {name}, scaled": f"{name.replace('. ', '_')}_scaled" for name in _NAMES[2:]},
+    "prediction MSE (z_1 drawn)": "mse",
+    "prediction MSE (z_1 drawn), median of the sequences": "mse_median",
+}
 
 # Table A.2 to A.4
 _ANGLES = {"event": [2], "controls": 2, "latent": 4, "hidden": [128], "sigma": 0.01}  # rad
@@ -112,7 +119,7 @@ def run(context: Context) -> Outcome:
         "the training part, judged on the test part",
         "reduced": f"{STEPS} steps; the thesis does not say how long it trained",
     }
-    return Outcome(rows, config)
+    return Outcome(rows, config, {"table": by_method(rows, _COLUMNS)})
 
 
 def _trained(context: Context, name: str, run: Run, data: SequenceSet, seed: int) -> dict[str, Any]:
