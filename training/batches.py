@@ -83,7 +83,10 @@ def check_data(data: TrainingData, processes: int) -> None:
         UsageError: something else than these two.
     """
     if not isinstance(data, (DataSet, Tensor, SequenceBatch)):
-        raise UsageError(f"data are a {type(data).__name__}, expected a DataSet or a torch.Tensor")
+        raise UsageError(
+            f"data are a {type(data).__name__}, expected a DataSet, a torch.Tensor, or a "
+            "SequenceBatch (SequenceBatch.of makes one of recorded sequences)"
+        )
     values: Any = data.train if isinstance(data, DataSet) else data
     if len(values) == 0:
         raise InputError("no data to train on")

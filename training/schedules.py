@@ -17,6 +17,8 @@ from typing import Any, Protocol
 from trackvae.errors import UsageError
 
 _LARGEST_EXPONENT = 700.0  # the exponential of more is no number
+# REWO's: from an error of 9,000 (data in tens, not ones) beta fell to exactly 0, and stayed there
+_LEAST_BETA = 1e-12
 _MOST_RELATIVE_ERROR = 2.0  # a start far from the constraint would otherwise throw beta away
 
 
@@ -73,10 +75,11 @@ def rewo_beta(beta: float, error: float, nu: float, tau: float, tau_2: float = 1
     """One update of beta by REWO (Eq. 3.11; with tau_2 that of Algorithm 3), kept in (0, 1].
 
     While the constraint is violated it equals GECO's; once it holds, beta moves to 1, where the
-    Lagrangian is the ELBO.
+    Lagrangian is the ELBO. Beta falls no lower than 1e-12: from 0 it could not rise again.
     """
     exponent = nu * heaviside_gate(beta, error, tau, tau_2) * error
-    return min(beta * math.exp(min(exponent, _LARGEST_EXPONENT)), 1.0)
+    moved = beta * math.exp(min(exponent, _LARGEST_EXPONENT))
+    return min(max(moved, _LEAST_BETA), 1.0)
 
 
 def geco_beta(beta: float, error: float, nu: float) -> float:

@@ -367,8 +367,11 @@ class Trainer:
         if self._skipped < self._config.skips:
             return False
         before = f", {self._skipped} steps before it were skipped" if self._skipped else ""
+        lost = int(getattr(self._model, "lost", 0))
+        why = f" ({lost} covariances so far were not positive definite)" if lost else ""
         raise InputError(
-            f"step {self.step + 1}: the loss is {loss}{before}; give a lower learning rate, or clip"
+            f"step {self.step + 1}: the loss is {loss}{before}{why}; give a lower learning rate, "
+            "or clip"
         )
 
     def _pass_over(self, phase: Phase, rate: float, distortion: float, error: float) -> Report:

@@ -65,6 +65,15 @@ def test_beta_stays_in_the_half_open_unit_interval(beta, error, nu, tau):
     assert 0 < rewo_beta(beta, error, nu, tau) <= 1
 
 
+def test_an_error_far_from_the_constraint_leaves_a_beta_that_can_rise_again():
+    """Data in tens, not ones: beta was 0 from the first step on, for good."""
+    schedule = SequenceREWO(3.0)
+    assert 0 < schedule.step(9000.0).beta < 1e-9
+    for _ in range(200):
+        phase = schedule.step(1.0)
+    assert phase.beta > 0.9
+
+
 @given(betas, st.floats(1e-6, 5.0), rates)
 def test_while_the_constraint_is_violated_rewo_is_geco(beta, error, nu):
     assert rewo_beta(beta, error, nu, tau=3.0) == pytest.approx(geco_beta(beta, error, nu))

@@ -23,8 +23,8 @@ class SequenceBatch:
     Attributes:
         observations: ``(N, T, *event)``.
         controls: ``(N, T - 1, D_u)``; D_u may be 0.
-        mask: ``(N, T)``, True where there is an observation; None: everywhere. What stands at the
-            other steps is not looked at, but must be finite.
+        mask: ``(N, T)`` of bool, True where there is an observation; None: everywhere. What stands
+            at the other steps is not looked at, but must be finite.
     """
 
     observations: Tensor
@@ -35,8 +35,16 @@ class SequenceBatch:
         """Refuse what does not fit together.
 
         Raises:
-            InputError: controls or a mask of the wrong length, no step at all.
+            InputError: controls or a mask of the wrong length, no step at all; no tensors of real
+                numbers, no mask of bool.
         """
+        for name, values in (("observations", self.observations), ("controls", self.controls)):
+            if not isinstance(values, Tensor) or not values.is_floating_point():
+                kind = values.dtype if isinstance(values, Tensor) else type(values).__name__
+                raise InputError(
+                    f"{name} are {kind}, expected a tensor of real numbers (SequenceBatch.of makes "
+                    "a batch of recorded sequences)"
+                )
         shape = tuple(self.observations.shape)
         if len(shape) < 3 or shape[1] < 1:
             raise InputError(f"observations are {shape}, expected (sequences, steps from 1, event)")
@@ -48,6 +56,8 @@ class SequenceBatch:
             )
         if self.mask is not None and tuple(self.mask.shape) != shape[:2]:
             raise InputError(f"mask is {tuple(self.mask.shape)}, expected {shape[:2]}")
+        if self.mask is not None and self.mask.dtype != torch.bool:
+            raise InputError(f"mask is {self.mask.dtype}, expected bool")
 
     @classmethod
     def of(cls, sequences: Sequences) -> SequenceBatch:
@@ -68,18 +78,26 @@ class SequenceBatch:
             controls: ``(T_i - 1, D_u)`` of each.
 
         Raises:
-            InputError: none at all; the controls of a sequence are of the wrong length.
+            InputError: none at all; the controls of a sequence are of the wrong length; sequences
+                of different shapes.
         """
         if not observations or len(observations) != len(controls):
             raise InputError(
                 f"{len(observations)} sequences of observations and {len(controls)} of controls, "
                 "expected as many of both, and one at least"
             )
+        event, inputs = observations[0].shape[1:], controls[0].shape[1:]
         for number, (x, u) in enumerate(zip(observations, controls, strict=True)):
             if len(x) < 1 or len(u) != len(x) - 1:
                 raise InputError(
                     f"sequence {number}, from 0: {len(x)} observations and {len(u)} controls, "
                     "expected one control between each two observations"
+                )
+            if x.shape[1:] != event or u.shape[1:] != inputs:
+                raise InputError(
+                    f"sequence {number}, from 0: observations {tuple(x.shape)} and controls "
+                    f"{tuple(u.shape)}, expected (steps, ...) with {tuple(event)} and "
+                    f"{tuple(inputs)} as in sequence 0"
                 )
         steps = torch.tensor([len(x) for x in observations])
         pad = torch.nn.utils.rnn.pad_sequence
@@ -114,6 +132,14 @@ class SequenceBatch:
         if self.mask is None:
             return torch.ones_like(self.observations.flatten(2)[..., 0])
         return self.mask.to(self.observations.dtype)
+
+    @property
+    def going_on(self) -> Tensor | None:
+        """``(N, T)`` of bool, where there is an observation at that step or later.
+
+        The rest is padding behind a sequence's end; None: there is no mask.
+        """
+        return None if self.mask is None else self.mask.flip(1).cummax(1).values.flip(1)
 
     def first(self, steps: int) -> SequenceBatch:
         """The first so many steps of each, for states that are to be inferred from them alone."""

@@ -98,6 +98,7 @@ class DKS(RecurrentModel):
 
     def infer(self, x: SequenceBatch, generator: torch.Generator | None = None) -> Inference:
         """The rate of Eq. 4.11, its transition terms in closed form."""
+        self.check(x)
         q, z = self._posterior(x, generator, sampled=True)
         following, _ = self.step(z[:, :-1], x.controls)
         later = Gaussian(q.mean[:, 1:], q.log_var[:, 1:]).kl_to(following).sum(-1)

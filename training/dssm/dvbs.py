@@ -129,6 +129,7 @@ class DVBS(RecurrentModel):
 
     def infer(self, x: SequenceBatch, generator: torch.Generator | None = None) -> Inference:
         """The rates of section 4.1.3.2, their transition terms in closed form."""
+        self.check(x)
         read = self._read(x)
         first, z1 = self._first(read[:, 0], generator, sampled=True)
         if self.noise is None:
@@ -169,13 +170,17 @@ class DVBS(RecurrentModel):
             Gaussians ``(B, T - 1, D_z)``, None where T is 1; states ``(B, T, D_z)``.
         """
         told: Gaussian = self.recognition(read)  # q(z_t | x_{t:T}, u_{t:T})
-        base, path = self.transition.base(), [z1]
+        base, path, going_on = self.transition.base(), [z1], x.going_on
         found, expected = [], []
         for t, u in enumerate(x.controls.unbind(1), start=1):
             local = self.transition.linear(path[-1], u, base)
             p = Gaussian(local.mean(path[-1], u), local.Q.log())
             q = product(p, Gaussian(told.mean[:, t], told.log_var[:, t]))
-            path.append(q.sample(None, generator) if sampled else q.mean)
+            following = q.sample(None, generator) if sampled else q.mean
+            # predicted on behind its end, a padded sequence's state would leave all bounds
+            if going_on is not None:
+                following = torch.where(going_on[:, t, None], following, path[-1])
+            path.append(following)
             found.append(q)
             expected.append(p)
         z = torch.stack(path, dim=1)

@@ -20,15 +20,16 @@ from trackvae.errors import UsageError
 from trackvae.networks import GaussianHead
 from training.dssm.batch import SequenceBatch
 from training.dssm.kalman import (
+    CountedFactors,
     Filtered,
     Move,
     Smoothed,
     View,
-    factor,
     kalman_filter,
     kalman_smoother,
     log_normal,
     log_white,
+    paused,
 )
 from training.dssm.model import (
     Inference,
@@ -71,8 +72,11 @@ class EKVAEConfig(SequenceConfig):
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
-        if self.latent < 1 or not self.static:
-            raise UsageError(f"latent is {self.latent}, static {self.static}: expected one or more")
+        super().__post_init__()
+        if not isinstance(self.static, tuple) or not self.static:
+            raise UsageError(
+                f"static is {self.static!r}, expected a tuple of one or more dimensions of z"
+            )
         if sorted(set(self.static)) != sorted(self.static) or not all(
             0 <= dim < self.latent for dim in self.static
         ):
@@ -83,15 +87,10 @@ class EKVAEConfig(SequenceConfig):
         check_posterior(self.posterior)
 
 
-class EKVAE(StateSpaceModel):
-    """Encoder q(a|x), decoder p(x|a), ``p(a|z) = N(H z, R)`` and a locally-linear transition.
+class EKVAE(CountedFactors, StateSpaceModel):
+    """Encoder q(a|x), decoder p(x|a), ``p(a|z) = N(H z, R)`` and a locally-linear transition."""
 
-    Attributes:
-        lost: covariances that were not positive definite so far. What follows from one is NaN, so
-            that the trainer passes over that step or stops.
-    """
-
-    lost: Tensor
+    takes_gaps = True
 
     def __init__(self, config: EKVAEConfig | None = None) -> None:
         """Make one, its weights drawn from torch's global generator."""
@@ -140,12 +139,12 @@ class EKVAE(StateSpaceModel):
     def filter(self, x: SequenceBatch, generator: torch.Generator | None = None) -> States:
         """``p(z_t | a_{1:t}, u_{1:t-1})`` of a's means, or of samples."""
         found = self.filter_static(self._static(x, generator), x)
-        return States(found.mean, self._factor(found.covariance))
+        return States(found.mean, self.factors(found.covariance))
 
     def smooth(self, x: SequenceBatch, generator: torch.Generator | None = None) -> States:
         """``p(z_t | a_{1:T}, u_{1:T-1})`` of a's means, or of samples."""
         found = kalman_smoother(self.filter_static(self._static(x, generator), x))
-        return States(found.mean, self._factor(found.covariance))
+        return States(found.mean, self.factors(found.covariance))
 
     def infer(
         self, x: SequenceBatch, generator: torch.Generator | None = None, samples: int = 1
@@ -158,11 +157,12 @@ class EKVAE(StateSpaceModel):
             samples: of z, over which the weights of Eq. 4.26 are averaged before the logarithm is
                 taken. With more than one the rate is a tighter bound.
         """
+        self.check(x)
         q = self.encoder(x.observations)
         a = q.sample(None, generator)
         filtered = self.filter_static(a, x)
         own = self._own(filtered)
-        L_own, L_filtered = self._factor(torch.stack([own.covariance, filtered.covariance]))
+        L_own, L_filtered = self.factors(torch.stack([own.covariance, filtered.covariance]))
         shape = (samples, *own.mean.shape)
         noise = torch.randn(shape, generator=generator, device=a.device, dtype=a.dtype)
         z = own.mean + (L_own @ noise.unsqueeze(-1)).squeeze(-1)  # (K, B, T, D_z)
@@ -177,11 +177,13 @@ class EKVAE(StateSpaceModel):
     def filter_static(self, a: Tensor, x: SequenceBatch) -> Filtered:
         """The filter of section 4.2.3 for auxiliary variables ``(B, T, D_a)``."""
         base, H = self.transition.base(), self.get_buffer("_H")
+        going_on = x.going_on
         R = torch.diag(self.observation_noise())
 
-        def dynamics(m: Tensor, u: Tensor, _: int) -> Move:
+        def dynamics(m: Tensor, u: Tensor, t: int) -> Move:
             local: Linear = self.transition.linear(m, u, base)
-            return Move(local.mean(m, u), local.F, torch.diag_embed(local.Q))
+            move = Move(local.mean(m, u), local.F, torch.diag_embed(local.Q))
+            return move if going_on is None else paused(move, m, going_on[:, t + 1])
 
         def observation(m: Tensor, _: int) -> View:
             return View(self.emission(m), H, R)
@@ -225,6 +227,8 @@ class EKVAE(StateSpaceModel):
         return kalman_smoother(filtered) if smooth else filtered
 
     def _static(self, x: SequenceBatch, generator: torch.Generator | None) -> Tensor:
+        self.check(x)
+        x.check()
         q: Gaussian = self.encoder(x.observations)
         return q.mean if generator is None else q.sample(None, generator)
 
@@ -240,10 +244,3 @@ class EKVAE(StateSpaceModel):
             return held.mean, torch.diag(held.log_var.exp() + _LEAST_VARIANCE)
         H = self.get_buffer("_H")
         return torch.zeros_like(H[0]), torch.eye(self.latent, dtype=H.dtype, device=H.device)
-
-    def _factor(self, covariance: Tensor) -> Tensor:
-        """Cholesky factors; those that have none are counted."""
-        L, lost = factor(covariance)
-        with torch.no_grad():
-            self.lost += lost
-        return L

@@ -85,6 +85,26 @@ def taylor_observation(h: Callable[[Tensor], Tensor], R: Tensor) -> Observation:
     return lambda m, _: View(values(m), jacobian(m), R)
 
 
+def paused(move: Move, m: Tensor, going_on: Tensor) -> Move:
+    """A transition that leaves sequences alone that have ended.
+
+    Predicted on and on behind its end, a padded sequence's state leaves all bounds, and the
+    gradient that comes back from there is NaN, though nothing observed depends on it.
+
+    Args:
+        move: of B sequences.
+        m: ``(B, D_z)``, where they are.
+        going_on: ``(B,)`` of bool, which of them go on.
+    """
+    on = going_on[:, None]
+    still = torch.eye(m.shape[1], dtype=m.dtype, device=m.device)
+    return Move(
+        torch.where(on, move.mean, m),
+        torch.where(on[..., None], move.F, still),
+        torch.where(on[..., None], move.Q, torch.zeros_like(still)),
+    )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Filtered:
     """What the filter found, of T steps.
@@ -249,6 +269,24 @@ def factor(covariance: Tensor) -> tuple[Tensor, Tensor]:
     L, info = torch.linalg.cholesky_ex(covariance)
     lost = info != 0
     return torch.where(lost[..., None, None], torch.nan, L), lost.sum()
+
+
+class CountedFactors:
+    """Of a model that factors covariances: it counts those that have no factor.
+
+    Attributes:
+        lost: how many were not positive definite so far. What follows from one is NaN, so that the
+            trainer passes over that step or stops.
+    """
+
+    lost: Tensor
+
+    def factors(self, covariance: Tensor) -> Tensor:
+        """Cholesky factors of ``(..., D, D)``, see :func:`factor`."""
+        L, lost = factor(covariance)
+        with torch.no_grad():
+            self.lost += lost
+        return L
 
 
 def _factor_by_hand(covariance: Tensor) -> tuple[Tensor, Tensor]:

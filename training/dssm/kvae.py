@@ -19,15 +19,17 @@ import torch
 from torch import Tensor, nn
 
 from trackvae.distributions import Gaussian
+from trackvae.errors import UsageError
 from trackvae.networks import GaussianHead, mlp
 from training.dssm.batch import SequenceBatch
 from training.dssm.kalman import (
+    CountedFactors,
     Filtered,
     Move,
     View,
-    factor,
     kalman_filter,
     kalman_smoother,
+    paused,
 )
 from training.dssm.model import (
     Inference,
@@ -60,8 +62,14 @@ class KVAEConfig(SequenceConfig):
     alpha_hidden: tuple[int, ...] = (64,)
     units: int = 64
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built."""
+        super().__post_init__()
+        if self.static < 1:
+            raise UsageError(f"static is {self.static}, expected at least 1")
 
-class KVAE(StateSpaceModel):
+
+class KVAE(CountedFactors, StateSpaceModel):
     """Encoder q(a|x), decoder p(x|a), ``p(a|z) = N(H z, R)``, dynamics chosen by an LSTM.
 
     A memory is the LSTM's *before* it has seen the a of its step: at the first step there is none,
@@ -82,6 +90,7 @@ class KVAE(StateSpaceModel):
         self.log_R = nn.Parameter(torch.full((config.static,), _NOISE).log())
         # what the filter starts from; with another prior, the prior itself
         self.start = LearnedGaussian(config.latent) if config.prior == "vhp" else None
+        self.register_buffer("lost", torch.zeros((), dtype=torch.long), persistent=False)
 
     # --- the interface
 
@@ -111,11 +120,12 @@ class KVAE(StateSpaceModel):
         another p(z_1), ``log p(a) >= log p_filter(a) + E[log p(z_1) - log p_filter(z_1)]`` by
         Jensen's inequality, the expectation over the smoothed z_1.
         """
+        self.check(x)
         q = self.encoder(x.observations)
         a = q.sample(None, generator)
         filtered, _ = self._filter(a, x)
         smoothed = kalman_smoother(filtered)
-        states = States(smoothed.mean, factor(smoothed.covariance)[0])
+        states = States(smoothed.mean, self.factors(smoothed.covariance))
         z = states.sample(generator)
         rate = (q.log_prob(a) * x.weights - filtered.log_likelihood).sum(1)
         if self.start is not None:
@@ -126,7 +136,7 @@ class KVAE(StateSpaceModel):
     def filter(self, x: SequenceBatch, generator: torch.Generator | None = None) -> States:
         """``p(z_t | a_{1:t}, u_{1:t-1})`` of a's means, or of samples."""
         found, memory = self._filter(self._static(x, generator), x)
-        return States(found.mean, factor(found.covariance)[0], memory)
+        return States(found.mean, self.factors(found.covariance), memory)
 
     def smooth(self, x: SequenceBatch, generator: torch.Generator | None = None) -> States:
         """``p(z_t | a_{1:T}, u_{1:T-1})`` of a's means, or of samples.
@@ -135,7 +145,7 @@ class KVAE(StateSpaceModel):
         """
         filtered, memory = self._filter(self._static(x, generator), x)
         found = kalman_smoother(filtered)
-        return States(found.mean, factor(found.covariance)[0], memory)
+        return States(found.mean, self.factors(found.covariance), memory)
 
     # --- the parts
 
@@ -147,10 +157,12 @@ class KVAE(StateSpaceModel):
         memory = torch.stack(memories, dim=1)
         F, B, Q = self._linear(memory[:, 1:])  # at t: after a_{1:t}, (B, T - 1, ...)
         R = torch.diag(self.log_R.exp() + _LEAST_VARIANCE)
+        going_on = x.going_on
 
         def dynamics(m: Tensor, u: Tensor, t: int) -> Move:
             mean = Linear(F[:, t], B[:, t], Q[:, t]).mean(m, u)
-            return Move(mean, F[:, t], torch.diag_embed(Q[:, t]))
+            move = Move(mean, F[:, t], torch.diag_embed(Q[:, t]))
+            return move if going_on is None else paused(move, m, going_on[:, t + 1])
 
         def observation(m: Tensor, _: int) -> View:
             return View(self.emission(m), self.H, R)
@@ -173,5 +185,7 @@ class KVAE(StateSpaceModel):
         return Gaussian(zeros, zeros)
 
     def _static(self, x: SequenceBatch, generator: torch.Generator | None) -> Tensor:
+        self.check(x)
+        x.check()
         q: Gaussian = self.encoder(x.observations)
         return q.mean if generator is None else q.sample(None, generator)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from trackvae.config import ModelConfig, Network, hierarchical_prior, observation_networks
 from trackvae.distributions import Gaussian
-from trackvae.errors import UsageError
+from trackvae.errors import InputError, UsageError
 from trackvae.likelihoods import GaussianLikelihood
 from trackvae.priors import StandardNormal
 from trackvae.vae import Likelihood, Prior, Terms
@@ -142,9 +142,26 @@ class SequenceConfig:
     least_sigma: float = LEAST_SIGMA
     sigma: float | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built.
+
+        Raises:
+            UsageError: of a model's configuration, whichever.
+        """
+        if self.latent < 1 or self.controls < 0:
+            raise UsageError(
+                f"latent is {self.latent}, controls {self.controls}: expected at least 1 and 0"
+            )
+
 
 class StateSpaceModel(nn.Module, ABC):
-    """A latent state z with a transition, an observation model and a recognition model."""
+    """A latent state z with a transition, an observation model and a recognition model.
+
+    Attributes:
+        takes_gaps: whether steps in the middle of a sequence may be unobserved.
+    """
+
+    takes_gaps = False
 
     def __init__(
         self, config: SequenceConfig, decoder: nn.Module, prior: nn.Module | None = None
@@ -157,6 +174,7 @@ class StateSpaceModel(nn.Module, ABC):
             prior: p(z_1); None: the one that the configuration names.
         """
         super().__init__()
+        self.event = tuple(config.event)
         self.latent = config.latent
         self.controls = config.controls
         self.decoder = decoder
@@ -201,6 +219,42 @@ class StateSpaceModel(nn.Module, ABC):
         """psi: what Algorithm 3 trains in its main phase alone, the prior p(z_1) not included."""
 
     # --- what follows from it
+
+    def check(self, x: SequenceBatch) -> None:
+        """See that sequences are what this model takes: the first line of everything that it does.
+
+        Raises:
+            UsageError: no batch of sequences.
+            InputError: observations of another shape, controls of another number, numbers of
+                another kind; a gap, or a sequence without any observation, where the model takes
+                none.
+        """
+        if not isinstance(x, SequenceBatch):
+            raise UsageError(
+                f"a state-space model takes a SequenceBatch, not a {type(x).__name__}; "
+                "SequenceBatch.of makes one of recorded sequences"
+            )
+        if x.event != self.event or x.controls.shape[2] != self.controls:
+            raise InputError(
+                f"observations of {x.event} with {x.controls.shape[2]} controls, expected "
+                f"{self.event} with {self.controls}"
+            )
+        kind = next(self.parameters()).dtype
+        if x.observations.dtype != kind or x.controls.dtype != kind:
+            raise InputError(
+                f"observations are {x.observations.dtype} and controls {x.controls.dtype}, "
+                f"the model {kind}"
+            )
+        going_on = x.going_on
+        if going_on is None or self.takes_gaps:
+            return
+        assert x.mask is not None
+        gap = (going_on != x.mask).any(1) | ~x.mask[:, 0]
+        if bool(gap.any()):
+            raise InputError(
+                f"sequence {int(gap.nonzero()[0])}, from 0, has a gap or no observation; this "
+                "model takes sequences that are padded behind"
+            )
 
     def later_parameters(self) -> Iterator[nn.Parameter]:
         """psi, psi_0 and phi_0: not trained in the initial phase (Algorithm 3)."""
@@ -272,8 +326,10 @@ class StateSpaceModel(nn.Module, ABC):
             ``(B, H + 1, D_z)``, z1 first.
 
         Raises:
-            UsageError: controls that do not fit z1 or the model.
+            UsageError: states or controls that do not fit each other or the model.
         """
+        if z1.dim() != 2 or z1.shape[1] != self.latent:
+            raise UsageError(f"z1 is {tuple(z1.shape)}, expected (sequences, {self.latent})")
         if controls.dim() != 3 or len(controls) != len(z1) or controls.shape[2] != self.controls:
             raise UsageError(
                 f"controls are {tuple(controls.shape)}, expected ({len(z1)}, steps, "

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from trackvae.arrays import FloatArray
-from trackvae.errors import UsageError
+from trackvae.errors import InputError, UsageError
 from trackvae.networks import mlp
 from training.data.dataset import as_float
 from training.data.systems import Environment
@@ -113,7 +113,10 @@ def encoded_velocity(model: EKVAE, shown: SequenceBatch) -> Tensor:
         model: the model.
         shown: sequences that move with the wanted velocity all the time.
     """
-    return model.smooth(shown).mean[..., dynamic_dimensions(model)].mean((0, 1))
+    z = model.smooth(shown).mean[..., dynamic_dimensions(model)]
+    if shown.mask is None:
+        return z.mean((0, 1))
+    return z[shown.mask].mean(0)
 
 
 @dataclass(frozen=True)
@@ -185,19 +188,25 @@ def learn_policy(
 
     Args:
         model: its transition is all that is used.
-        starts: ``(N, D_z)``, states that paths begin in.
-        reward: of a state.
+        starts: ``(N, D_z)``, states that paths begin in; N from 2 on.
+        reward: of a state; its unit does not matter, nor its sign.
         config: how.
+
+    Raises:
+        UsageError: fewer than two starts; starts or their rewards that are not finite; starts that
+            are all worth nothing, as if each were the goal.
+        InputError: no step had a finite gradient.
     """
     config = config or PolicyConfig()
-    torch.manual_seed(config.seed)
-    policy = Policy(starts, model.controls, config.limit, config.hidden).to(starts)
+    unit = _unit(starts, reward)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        policy = Policy(starts, model.controls, config.limit, config.hidden).to(starts)
     generator = torch.Generator(starts.device).manual_seed(config.seed)
     optimiser = torch.optim.Adam(policy.parameters(), lr=config.learning_rate)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(
         optimiser, config.steps, 0.1 * config.learning_rate
     )
-    unit = float(-reward(starts).mean())
     returns, skipped, kept = [], 0, round(config.carried * config.batch)
     frozen = [p for p in model.parameters() if p.requires_grad]
     for parameter in frozen:
@@ -223,7 +232,24 @@ def learn_policy(
     finally:
         for parameter in frozen:
             parameter.requires_grad_(True)
+    if skipped == config.steps:
+        raise InputError(
+            f"none of {skipped} steps had a finite gradient; look at the model's transition, or "
+            "give a shorter horizon"
+        )
     return Learned(policy, tuple(returns), skipped)
+
+
+def _unit(starts: Tensor, reward: Reward) -> float:
+    """What rewards are measured in: their mean size where paths begin."""
+    if starts.dim() != 2 or len(starts) < 2 or not bool(starts.isfinite().all()):
+        raise UsageError(
+            f"starts are {tuple(starts.shape)}, expected finite states (2 or more, D_z)"
+        )
+    unit = float(reward(starts).abs().mean())
+    if not (math.isfinite(unit) and unit > 0):
+        raise UsageError(f"the mean size of the starts' rewards is {unit}, expected more than 0")
+    return unit
 
 
 @dataclass(frozen=True, eq=False)

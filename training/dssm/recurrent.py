@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from trackvae.distributions import Gaussian
-from trackvae.errors import InputError
 from trackvae.priors import StandardNormal
 from training.dssm.batch import SequenceBatch
 from training.dssm.model import (
@@ -47,6 +46,7 @@ class RecurrentConfig(SequenceConfig):
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
+        super().__post_init__()
         check_posterior(self.posterior)
 
 
@@ -103,15 +103,12 @@ def backward_reading(config: RecurrentConfig) -> tuple[Reader | None, int, tuple
 def reversal(x: SequenceBatch) -> Tensor:
     """``(B, T)`` the steps of each sequence from its last to its first, padding where it is.
 
-    Raises:
-        InputError: a sequence with a gap, which an LSTM would read as if time had stood still.
+    There are no gaps: an LSTM would read them as if time had stood still.
     """
     steps = torch.arange(x.steps, device=x.observations.device)
     if x.mask is None:
         return steps.flip(0).expand(len(x), -1)
     lengths = x.mask.sum(1, keepdim=True)
-    if not bool((x.mask == (steps < lengths)).all()):
-        raise InputError("a sequence has a gap; this model takes sequences that are padded behind")
     return torch.where(steps < lengths, lengths - 1 - steps, steps)
 
 
@@ -163,13 +160,19 @@ class RecurrentModel(StateSpaceModel):
 
     def filter(self, x: SequenceBatch, generator: torch.Generator | None = None) -> States:
         """States given the observations up to each step; of the smoother by T passes."""
+        self._see(x)
         if self.version == "filter":
             return self._states(x, generator)
         return from_prefixes(x, lambda past: self._states(past, generator))
 
     def smooth(self, x: SequenceBatch, generator: torch.Generator | None = None) -> States:
         """States given all observations; the filter version knows no more than its past."""
+        self._see(x)
         return self._states(x, generator)
+
+    def _see(self, x: SequenceBatch) -> None:
+        self.check(x)
+        x.check()
 
     @abstractmethod
     def _states(self, x: SequenceBatch, generator: torch.Generator | None) -> States:

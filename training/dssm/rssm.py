@@ -81,6 +81,7 @@ class RSSM(RecurrentModel):
 
     def infer(self, x: SequenceBatch, generator: torch.Generator | None = None) -> Inference:
         """The rate of Eq. 4.8, its transition terms in closed form."""
+        self.check(x)
         q, expected, z, _ = self._follow(x, generator, sampled=True)
         first = Gaussian(q.mean[:, 0], q.log_var[:, 0])
         rate = initial_rate(first, z[:, 0], self.prior, generator)

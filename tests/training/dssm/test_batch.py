@@ -57,6 +57,38 @@ def test_what_does_not_fit(x, u, message):
         SequenceBatch(torch.zeros(x), torch.zeros(u))
 
 
+@pytest.mark.parametrize(
+    ("x", "u", "mask", "message"),
+    [
+        (
+            np.zeros((2, 3, 4)),
+            torch.zeros(2, 2, 1),
+            None,
+            "observations are ndarray, expected a ten",
+        ),
+        (torch.zeros(2, 3, 4), None, None, "controls are NoneType"),
+        (torch.zeros(2, 3, 4).long(), torch.zeros(2, 2, 1), None, "observations are torch.int64"),
+        (torch.zeros(2, 3, 4), torch.zeros(2, 2, 1), torch.ones(2, 3), "mask is torch.float32"),
+    ],
+)
+def test_other_kinds_of_numbers(x, u, mask, message):
+    with pytest.raises(InputError, match=message):
+        SequenceBatch(x, u, mask)
+
+
+def test_sequences_of_different_shapes_are_named():
+    with pytest.raises(InputError, match=r"sequence 1, from 0: observations \(2, 5\)"):
+        SequenceBatch.padded(
+            [torch.zeros(3, 4), torch.zeros(2, 5)], [torch.zeros(2, 1), torch.zeros(1, 1)]
+        )
+
+
+def test_what_goes_on_and_what_is_padding():
+    mask = torch.tensor([[True, False, True, False], [False, False, False, False]])
+    x = SequenceBatch(torch.zeros(2, 4, 1), torch.zeros(2, 3, 0), mask)
+    assert x.going_on.tolist() == [[True, True, True, False], [False] * 4]
+
+
 def test_a_mask_of_the_wrong_length():
     with pytest.raises(InputError, match=r"mask is \(2, 4\), expected \(2, 5\)"):
         SequenceBatch(torch.zeros(2, 5, 1), torch.zeros(2, 4, 1), torch.ones(2, 4).bool())

@@ -337,12 +337,20 @@ def test_a_lost_covariance_is_counted_and_gives_no_finite_loss():
     model, x = make(), batch()
     broken = torch.eye(3, dtype=torch.double).repeat(4, 6, 1, 1)
     broken[0, 0] = -broken[0, 0]
-    assert model._factor(broken)[0, 0].isnan().all()
+    assert model.factors(broken)[0, 0].isnan().all()
     assert int(model.lost) == 1
     with torch.no_grad():
         model.transition.log_Q.fill_(float("nan"))
     assert not bool(model.infer(x, noise()).rate.isfinite().any())
     assert int(model.lost) > 1
+
+
+def test_the_run_that_ends_says_how_many_covariances_were_lost():
+    model = pendulum_model()
+    with torch.no_grad():
+        model.transition.log_Q.fill_(float("nan"))
+    with pytest.raises(InputError, match=r"loss is nan \(\d+ covariances so far were not positive"):
+        quick(model, SequenceREWO(1e-3), 3).fit(sequences())
 
 
 def test_nan_in_a_sequence_is_told():

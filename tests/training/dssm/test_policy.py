@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from trackvae.errors import UsageError
+from trackvae.errors import InputError, UsageError
 from training.data.actuated import ActuatedPendulum
 from training.data.systems import Environment
 from training.dssm.batch import SequenceBatch
@@ -124,15 +124,79 @@ def test_a_policy_learned_in_the_model_brings_the_cart_to_its_goal():
 
 
 def test_gradients_that_are_not_finite_are_left_out():
-    model = rolling()
-    learned = learn_policy(
-        model,
-        torch.ones(3, 2).double(),
-        lambda z: z.sum(-1) * torch.nan,
-        PolicyConfig(horizon=3, steps=2, batch=2),
-    )
-    assert learned.skipped == 2
+    calls = []
+
+    def reward(z):  # of the starts, then of two states a step; the first step's are no numbers
+        calls.append(z)
+        return z.sum(-1) * (torch.nan if len(calls) in (2, 3) else -1.0)
+
+    config = PolicyConfig(horizon=3, steps=3, batch=2)
+    learned = learn_policy(rolling(), torch.ones(3, 2).double(), reward, config)
+    assert learned.skipped == 1
     assert all(p.isfinite().all() for p in learned.policy.parameters())
+
+
+def test_a_policy_that_learned_nothing_is_told():
+    def reward(z):
+        return z.sum(-1) * (torch.nan if z.requires_grad else 1.0)
+
+    with pytest.raises(InputError, match="none of 2 steps had a finite gradient"):
+        learn_policy(
+            rolling(), torch.ones(3, 2).double(), reward, PolicyConfig(horizon=3, steps=2, batch=2)
+        )
+
+
+@pytest.mark.parametrize("offset", [0.0, 10.0])
+def test_a_reward_may_be_positive(offset):
+    """It was divided by minus its mean where paths begin, and so learned the other way round."""
+    model, config = rolling(), PolicyConfig(horizon=8, steps=40, batch=16, saturation=0.0)
+    starts = torch.randn(50, 2, generator=torch.Generator().manual_seed(0)).double()
+
+    def reward(z):
+        return offset - z[..., 0].square()
+
+    learned = learn_policy(model, starts, reward, config).policy
+    with torch.no_grad():
+        worth = [
+            follow(model, policy, starts, reward, 8).rewards.mean()
+            for policy in (learned, constant(model, 0.0))
+        ]
+    assert worth[0] > worth[1] + 0.1
+
+
+@pytest.mark.parametrize(
+    ("starts", "reward", "message"),
+    [
+        (torch.ones(1, 2), lambda z: z.sum(-1), r"\(1, 2\), expected finite states"),
+        (torch.ones(0, 2), lambda z: z.sum(-1), r"\(0, 2\), expected finite states"),
+        (torch.full((3, 2), torch.nan), lambda z: z.sum(-1), "expected finite states"),
+        (torch.ones(3, 2), lambda z: 0.0 * z.sum(-1), "rewards is 0.0, expected more than 0"),
+        (torch.ones(3, 2), lambda z: torch.nan * z.sum(-1), "rewards is nan"),
+    ],
+)
+def test_starts_that_teach_nothing_are_refused(starts, reward, message):
+    with pytest.raises(UsageError, match=message):
+        learn_policy(rolling(), starts.double(), reward)
+
+
+def test_learning_a_policy_leaves_the_caller_s_random_numbers_alone():
+    model, starts = rolling(), torch.randn(5, 2).double()
+    state = torch.get_rng_state()
+    learn_policy(model, starts, lambda z: -z[..., 0].square(), PolicyConfig(steps=1, batch=2))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_goal_velocity_does_not_look_at_padding():
+    model = rolling()
+    x, u = torch.randn(2, 4, 4).double(), torch.randn(2, 3, 1).double()
+    padded = SequenceBatch(
+        torch.cat([x, torch.full((2, 3, 4), 5.0).double()], 1),
+        torch.cat([u, torch.zeros(2, 3, 1).double()], 1),
+        torch.arange(7).expand(2, -1) < 4,
+    )
+    torch.testing.assert_close(
+        encoded_velocity(model, padded), encoded_velocity(model, SequenceBatch(x, u))
+    )
 
 
 @pytest.mark.parametrize(("static", "dynamic"), [((0, 1), [2]), ((1, 2), [0]), ((2, 0), [1])])
