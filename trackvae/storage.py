@@ -6,6 +6,7 @@ A file of numbers and text: loading one never runs code.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from trackvae.errors import InputError
 from trackvae.tensors import read_tensors, write_tensors
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from trackvae.config import ModelConfig
     from trackvae.vae import VAE
 
@@ -56,6 +59,21 @@ def load(path: str | Path) -> tuple[VAE, ModelConfig]:
     except (ValueError, TypeError, AttributeError, RuntimeError) as error:
         said = " ".join(str(error).split())  # RuntimeError: sizes that no memory holds
         raise InputError(f"{path}: its configuration cannot be used ({said})") from error
+    take_up(path, model, weights)
+    return model.eval(), config
+
+
+def take_up(path: str | Path, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Put a file's weights into the model that its configuration made, in their own precision.
+
+    Args:
+        path: the file, for messages.
+        model: gets them.
+        weights: by name.
+
+    Raises:
+        InputError: they do not belong to the model, or hold NaN or infinity.
+    """
     expected = model.state_dict()
     wrong = sorted(
         name
@@ -72,6 +90,5 @@ def load(path: str | Path) -> tuple[VAE, ModelConfig]:
     lost = next((name for name, value in weights.items() if not value.isfinite().all()), None)
     if lost is not None:
         raise InputError(f"{path}: {lost} holds NaN or infinity; train anew")
-    model.to(next(iter(weights.values())).dtype)
+    model.to(next(value.dtype for value in weights.values() if value.is_floating_point()))
     model.load_state_dict(weights)
-    return model.eval(), config

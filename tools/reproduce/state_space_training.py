@@ -70,25 +70,16 @@ def make_model(kind: str, changes: Mapping[str, Any], seed: int) -> StateSpaceMo
 
     Args:
         kind: see :class:`Run`.
-        changes: of its configuration's fields; lists stand for tuples.
+        changes: of its configuration's fields.
         seed: of its weights.
     """
     import torch
 
-    from training.dssm import dks, dvbs, ekvae, kvae, rssm
+    from training.dssm.storage import build
 
-    config_of, model_of = {
-        "ekvae": (ekvae.EKVAEConfig, ekvae.EKVAE),
-        "dvbs": (dvbs.DVBSConfig, dvbs.DVBS),
-        "dks": (dks.DKSConfig, dks.DKS),
-        "kvae": (kvae.KVAEConfig, kvae.KVAE),
-        "rssm": (rssm.RSSMConfig, rssm.RSSM),
-    }[kind]
-    plain = {name: tuple(v) if isinstance(v, list) else v for name, v in changes.items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: StateSpaceModel = model_of(config_of(**plain))
-    return model
+        return build(kind, changes)
 
 
 def make_schedule(run: Run) -> Schedule:
