@@ -132,9 +132,7 @@ def table_rows(method: Method, found: list[dict[str, Any]]) -> list[dict[str, An
     broken = [one["failed"] for one in found if "mse" not in one]
     note = "; ".join(
         [
-            f"constraint first met at step {[one['met_at'] for one in sound]}"
-            if method.run.schedule == "co"
-            else "",
+            _met([one["met_at"] for one in sound]) if sound and method.run.schedule == "co" else "",
             f"{len(broken)} of {len(found)} runs broke off: {broken[0]}" if broken else "",
             f"{sum(one['skipped'] for one in sound)} steps skipped"
             if any(one["skipped"] for one in sound)
@@ -161,6 +159,14 @@ def table_rows(method: Method, found: list[dict[str, Any]]) -> list[dict[str, An
         row(method.name, name, [one[key] for one in sound], figure, text)
         for name, key, figure, text in metrics
     ]
+
+
+def _met(steps: list[int | None]) -> str:
+    """At which step every seed's run met its constraint, in words."""
+    if all(step is None for step in steps):
+        return "constraint never met"
+    told = ", ".join("never" if step is None else str(step) for step in steps)
+    return f"constraint first met at step{'s' if len(steps) > 1 else ''} {told}"
 
 
 def summary(method: Method, found: list[dict[str, Any]]) -> dict[str, Any]:
@@ -195,6 +201,7 @@ def summary(method: Method, found: list[dict[str, Any]]) -> dict[str, Any]:
 def _config(runs: Mapping[str, Run], data: SequenceSet) -> dict[str, Any]:
     """What the figures depend on, and what is not the thesis's own."""
     any_run = asdict(next(iter(runs.values())))
+    least = ", ".join(f"{kind.upper()} {sigma}" for kind, sigma in LEAST_SIGMA.items())
     for name in ("kind", "model", "schedule"):
         del any_run[name]
     return {
@@ -203,8 +210,7 @@ def _config(runs: Mapping[str, Run], data: SequenceSet) -> dict[str, Any]:
         "data": data.note,
         "sigma": "the thesis does not give it; its ELBO of 807 nats a sequence is that of 3,840 "
         "pixels with sigma^2 = 0.1 (893) less a rate of some 86. Here it is the moving root mean "
-        f"squared error, at least 0.03, or {LEAST_SIGMA}: by the validation part, see "
-        "observation-noise",
+        f"squared error, at least 0.03 ({least}): by the validation part, see observation-noise",
         "regressions": "fitted on states of the training part, judged on those of the test part",
         "prediction": "15 steps from z_1 given 5 observations; mean and median over the sequences",
         "reduced": "the thesis does not say how long it trained",
