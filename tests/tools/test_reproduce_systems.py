@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tools.reproduce.memories import shown
-from tools.reproduce.policies import disentangled, judged, rotating
+from tools.reproduce.policies import _figure_rows, disentangled, judged, rotating
 from tools.reproduce.reacher import SIDE, joints, smaller
 from training.data.actuated import ActuatedPendulum, actuated_pendulum
 from training.data.reacher import reacher
@@ -39,10 +39,22 @@ def test_a_swing_up_counts_when_it_is_held_to_the_end():
     wound = [180] * 10 + [365] * 25  # a turn further is upright, too
     assert judged(held(wound), None, 0.1)["successes"] == 1
     late = [180] * 20 + [0] * 15
-    assert judged(held(late), None, 0.1) == {"successes": 0, "figure": pytest.approx(3.5)}
+    assert judged(held(late), None, 0.1) == {"successes": 0, "figure": None}
     lost = [0] * 34 + [40]
     assert judged(held(lost), None, 0.1)["successes"] == 0
     assert judged(held([3] * 30), None, 0.1) == {"successes": 1, "figure": 0.0}
+
+
+def test_a_swing_up_that_half_the_starts_miss_has_no_median_time():
+    good, late = [180] * 10 + [5] * 25, [180] * 20 + [0] * 15
+    half = np.concatenate([held(good), held(late)])
+    assert judged(half, None, 0.1) == {"successes": 1, "figure": None}
+    most = np.concatenate([held(good), half])
+    assert judged(most, None, 0.1) == {"successes": 2, "figure": pytest.approx(1.0)}
+    assert _figure_rows("swing-up", [None, None]) == []
+    (line,) = _figure_rows("swing-up", [1.5, None])
+    assert line["ours"]["values"] == [1.5]
+    assert line["note"].startswith("of 1 of 2 seeds")
 
 
 def test_a_rotation_counts_by_the_mean_speed_of_its_last_two_seconds():

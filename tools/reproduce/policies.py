@@ -138,8 +138,7 @@ def _pendulum(context: Context) -> list[dict[str, Any]]:
         note = f"{_STARTS} random starts of the real system; the goal is given as images"
         metric = f"successes of {_STARTS}"
         rows.append(row(task, metric, [d["successes"] for d in done], None, note))
-        metric = "median time until held, s" if task == "swing-up" else "median error of speed, %"
-        rows.append(row(task, metric, [d["figure"] for d in done]))
+        rows += _figure_rows(task, [d["figure"] for d in done])
     figures.film_strips(context.figures / "figure-4.20.png", shown)
     figures.traces(context.figures / "figure-4.20-traces.png", shown)
     figures.animation(context.figures / "figure-4.20.gif", shown)
@@ -205,6 +204,16 @@ def _pendulum_part(
     return context.part(f"{task.replace(' ', '')}-seed-{seed}", settings, compute)
 
 
+def _figure_rows(task: str, found: list[float | None]) -> list[dict[str, Any]]:
+    """A task's own figure over the seeds that have one; no row where none has."""
+    known = [value for value in found if value is not None]
+    if not known:
+        return []
+    metric = "median time until held, s" if task == "swing-up" else "median error of speed, %"
+    some = f"of {len(known)} of {len(found)} seeds; in the others half the starts or more are lost"
+    return [row(task, metric, known, None, some if len(known) < len(found) else "")]
+
+
 def _pendulum_goal(model: EKVAE, data: SequenceSet, task: str) -> tuple[Reward, float | None]:
     """The reward of a task, and the goal speed in rad/s where it has one."""
     import torch
@@ -261,6 +270,10 @@ def judged(states: FloatArray, speed: float | None, interval: float) -> dict[str
         states: angle and velocity.
         speed: the goal's, rad/s; None: the goal is upright.
         interval: seconds of a step.
+
+    Returns:
+        ``successes``, and ``figure``: of a rotation the median error of its speed, in %; else the
+        median of the seconds until upright is held, None where half the starts or more never do.
     """
     last = _HELD["pendulum"]
     if speed is None:
@@ -268,10 +281,10 @@ def judged(states: FloatArray, speed: float | None, interval: float) -> dict[str
         good = ~away[:, -last:].any(axis=1)
         since = states.shape[1] - np.argmax(away[:, ::-1], axis=1)  # the first step held on
         times = np.where(good, interval * np.where(away.any(axis=1), since, 0), np.inf)
-        longest = interval * states.shape[1]
+        middle = float(np.median(times))
         return {
             "successes": int(good.sum()),
-            "figure": float(np.median(np.minimum(times, longest))),
+            "figure": middle if math.isfinite(middle) else None,
         }
     wrong = np.abs(states[:, -last:, 1].mean(axis=1) / speed - 1)
     return {"successes": int((wrong <= 0.1).sum()), "figure": float(100 * np.median(wrong))}
