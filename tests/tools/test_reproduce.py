@@ -40,6 +40,17 @@ def test_a_part_is_computed_once_and_again_when_its_settings_change(tmp_path):
     assert len(set(done)) == 2
 
 
+def test_a_part_that_is_there_is_named_once_a_run(tmp_path):
+    runs = []
+    for _ in range(2):
+        said = []
+        here = context(tmp_path, say=said.append)
+        for name in ("rewo", "rewo", "geco"):
+            here.part(name, {}, lambda folder: {})
+        runs.append(said)
+    assert runs == [["rewo ...", "geco ..."], ["rewo: done before", "geco: done before"]]
+
+
 def test_a_part_that_was_killed_finds_its_folder_again(tmp_path):
     seen = []
 
@@ -125,6 +136,18 @@ def test_the_file_says_how_it_was_made_and_a_quick_run_leaves_it_alone(made, tmp
     assert "A made table" in shown
     assert "1.5" in shown
     assert made.calls[0].work != made.calls[1].work
+
+
+def test_ctrl_c_says_how_to_go_on(made, monkeypatch, capsys):
+    def stopped(context):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(made, "run", stopped)
+    assert main(["reproduce", "table-0.0", "--quick"]) == 130
+    assert capsys.readouterr().err == (
+        "\ninterrupted; the same command goes on with what is finished "
+        "(runs/reproduce/table-0.0-quick)\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -135,10 +135,11 @@ def test_a_quick_table_is_computed_once_and_drawn(tmp_path, monkeypatch):
     outcome = state_space.run(context(tmp_path, said))
     trained = [line for line in said if "turning" not in line]
     assert trained == ["vhp-ekvae-seed-0 ...", "dks-annealing-seed-0 ..."]
-    lines = len(said)
+    lines = list(said)
     monkeypatch.setattr(state_space_figures, "draw", lambda *_: None)
     again = state_space.run(context(tmp_path, said))
-    assert len(said) == lines  # nothing was trained a second time
+    # nothing was trained a second time
+    assert said[len(lines) :] == [line.replace(" ...", ": done before") for line in lines]
     assert again.rows == outcome.rows
     by_name = {(line["method"], line["metric"]): line for line in outcome.rows}
     line = by_name["VHP-EKVAE (CO)", "R^2 velocity"]
@@ -188,6 +189,24 @@ def test_a_run_that_breaks_off_stays_in_the_table():
     )
     assert [line["metric"] for line in lines] == ["runs that broke off"]
     assert "1 of 1 runs broke off: step 3: the loss is nan" in lines[0]["note"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "note"),
+    [
+        ([118, None, 127], "constraint first met at steps 118, never, 127"),
+        ([118], "constraint first met at step 118"),
+        ([None, None], "constraint never met"),
+    ],
+)
+def test_when_the_constraint_was_met_is_told_in_words(steps, note):
+    measures = ("angle", "velocity", "turning_velocity", "coherence", "rate", "seconds", "skipped")
+    errors = ("elbo_compared", "mse", "mse_median", "mse_of_mean", "mse_of_mean_median")
+    found = [{**dict.fromkeys((*measures, *errors), 0.0), "met_at": step} for step in steps]
+    lines = state_space.table_rows(state_space.METHODS["dks"], found)
+    assert lines[0]["note"] == note
+    annealed = state_space.table_rows(state_space.METHODS["dks-annealing"], found)
+    assert annealed[0]["note"] == ""
 
 
 def test_the_thesis_s_rows_and_the_same_budget_for_all(tmp_path):

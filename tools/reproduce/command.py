@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -71,7 +72,7 @@ class Reproduce:
     """Folder for finished parts, weights and checkpoints."""
 
     def run(self) -> int:
-        """Run the experiment; the exit code."""
+        """Run the experiment; the exit code, 130 after Ctrl-C."""
         if self.name not in EXPERIMENTS:
             known = ", ".join(EXPERIMENTS)
             hint = did_you_mean(self.name, EXPERIMENTS)
@@ -80,17 +81,16 @@ class Reproduce:
             raise UsageError(f"--seeds is {self.seeds}, expected 1 or more")
         experiment = cast(Experiment, importlib.import_module(EXPERIMENTS[self.name]))
         out = self.out or (_QUICK_OUT if self.quick else Path())
-        count = self.seeds or (1 if self.quick else experiment.SEEDS)
-        context = Context(
-            quick=self.quick,
-            seeds=tuple(range(count)),
-            work=self.work / (self.name + ("-quick" if self.quick else "")),
-            figures=out / "docs" / "figures" / self.name,
-            data=self.data,
-            say=lambda line: print(line, flush=True),
-        )
+        context = self._context(experiment, out)
         start = time.perf_counter()
-        outcome = experiment.run(context)
+        try:
+            outcome = experiment.run(context)
+        except KeyboardInterrupt:
+            print(
+                f"\ninterrupted; the same command goes on with what is finished ({context.work})",
+                file=sys.stderr,
+            )
+            return 130
         path = out / "results" / f"{self.name}.json"
         save_results(
             path,
@@ -107,6 +107,18 @@ class Reproduce:
         _show(experiment.TITLE, outcome.rows)
         print(f"{path}; figures under {context.figures}")
         return 0
+
+    def _context(self, experiment: Experiment, out: Path) -> Context:
+        """What the flags ask of the experiment."""
+        count = self.seeds or (1 if self.quick else experiment.SEEDS)
+        return Context(
+            quick=self.quick,
+            seeds=tuple(range(count)),
+            work=self.work / (self.name + ("-quick" if self.quick else "")),
+            figures=out / "docs" / "figures" / self.name,
+            data=self.data,
+            say=lambda line: print(line, flush=True),
+        )
 
 
 def _show(title: str, rows: Sequence[Mapping[str, Any]]) -> None:

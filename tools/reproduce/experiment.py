@@ -42,6 +42,7 @@ class Context:
     figures: Path
     data: Path
     say: Callable[[str], None] = print
+    _named: set[Path] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def part(
         self,
@@ -50,6 +51,8 @@ class Context:
         compute: Callable[[Path], Mapping[str, Any]],
     ) -> dict[str, Any]:
         """A piece of work that is done once: its result, from disk where it is there already.
+
+        One line says which of the two it is, the first time that a run asks for it.
 
         Args:
             name: of the part, e.g. ``rewo-seed-3``; the name of its folder.
@@ -61,11 +64,16 @@ class Context:
         digest = hashlib.sha256(key.encode()).hexdigest()[:10]
         folder = self.work / f"{name}-{digest}"
         done = folder / "part.json"
-        if done.is_file():
+        there, named = done.is_file(), folder in self._named
+        self._named.add(folder)
+        if there:
             try:
-                return dict(json.loads(done.read_text(encoding="utf-8"))["result"])
+                result = dict(json.loads(done.read_text(encoding="utf-8"))["result"])
             except (OSError, ValueError, KeyError) as error:
                 raise InputError(f"{done}: damaged ({error}); delete its folder") from error
+            if not named:  # else this run has done it, or has said so
+                self.say(f"{name}: done before")
+            return result
         folder.mkdir(parents=True, exist_ok=True)
         self.say(f"{name} ...")
         result = dict(compute(folder))
