@@ -49,11 +49,12 @@ def save_figure(figure: Figure, path: Path) -> None:
     import matplotlib.pyplot as plt
     from PIL import Image
 
-    drawn = BytesIO()
+    drawn, packed = BytesIO(), BytesIO()
     figure.savefig(drawn, format="png", dpi=130)
     plt.close(figure)
     image = Image.open(drawn).convert("RGB")
-    if drawn.tell() > _LARGE:
+    image.save(packed, format="png", optimize=True)
+    if packed.tell() > _LARGE:
         # Median cut would merge the colours of thin lines; this keeps every distinct one.
         image = image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     with atomic_path(path) as temporary:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tools.reproduce.experiment import Context
-from tools.reproduce.latent_figures import BLUE, RED, new_figure, save_figure
+from tools.reproduce.latent_figures import BLUE, GREY, RED, new_figure, save_figure
 from tools.reproduce.state_space_measure import GIVEN, start_state
 from tools.reproduce.state_space_training import HISTORY, Run, load_model
 
@@ -133,9 +133,7 @@ def model_figure(
     """States by angle and by velocity, generated ones, and film strips below (4.6 to 4.14)."""
     figure = _figure((9.5, 6.2))
     upper, lower = figure.subfigures(2, 1, height_ratios=(1.0, 1.0))
-    z, drawn = _states(model, data)
-    angle, velocity = _truth(data)
-    _scatters(upper, [(z, angle, "angle"), (z, velocity, "velocity"), (drawn, None, "generated")])
+    _states_row(upper, model, data)
     kinds = list(film)
     axes = lower.subplots(len(kinds), 1)
     for ax, kind in zip(axes, kinds, strict=True):
@@ -147,13 +145,9 @@ def model_figure(
 def states_figure(path: Path, models: Mapping[str, StateSpaceModel], data: SequenceSet) -> None:
     """Inferred states by angle and velocity, and generated ones, one model a row (4.2)."""
     figure = _figure((9.5, 3.2 * len(models)))
-    angle, velocity = _truth(data)
     rows = figure.subfigures(len(models), 1, squeeze=False)[:, 0]
     for part, (name, model) in zip(rows, models.items(), strict=True):
-        z, drawn = _states(model, data)
-        _scatters(
-            part, [(z, angle, "angle"), (z, velocity, "velocity"), (drawn, None, "generated")]
-        )
+        _states_row(part, model, data)
         part.suptitle(name, fontsize=9)
     save_figure(figure, path)
 
@@ -164,7 +158,7 @@ def generated_figure(path: Path, film: Mapping[str, Mapping[str, Array]]) -> Non
     for place, (name, strips) in enumerate(film.items()):
         for number in range(_STRIPS):
             ax = axes[place * _STRIPS + number, 0]
-            _strip(ax, strips["generated"][number], name if number == 1 else "")
+            _strip(ax, strips["generated"][number], f"{name}, {number + 1}")
     save_figure(figure, path)
 
 
@@ -189,11 +183,15 @@ def course_figure(path: Path, name: str, history: Mapping[str, Array], data: Seq
         (value.reshape(-1, value.shape[-1]), angle[: value.shape[0] * value.shape[1]], f"step {at}")
         for at, value in pictures
     ]
-    _scatters(upper, points)
+    axes, drawn = zip(*_scatters(upper, points), strict=True)
+    _colour_bar(upper, drawn[-1], list(axes), "angle", location="right", shrink=0.5)
     ax = lower.subplots()
     course = history["course"]
     ax.plot(course[:, 0], course[:, 1], color=BLUE)
-    ax.set(xlabel="step", ylabel="beta", yscale="log")
+    # beta falls and rises within the first steps of many
+    ax.set(xlabel="step (dashed: pictured above)", ylabel="beta", xscale="log", yscale="log")
+    for at, _ in pictures:
+        ax.axvline(at, color=GREY, lw=0.8, ls="--")
     ax.yaxis.label.set_color(BLUE)
     beside = ax.twinx()
     beside.plot(course[:, 0], course[:, 2], color=RED, lw=0.8)
@@ -212,15 +210,54 @@ def _figure(size: tuple[float, float]) -> Any:
     return plt.figure(figsize=size, layout="constrained", dpi=130)
 
 
-def _scatters(part: Any, points: Sequence[tuple[Array, Array | None, str]]) -> None:
-    """Points in three dimensions side by side, coloured by a value or plain."""
+def _states_row(part: Any, model: StateSpaceModel, data: SequenceSet) -> None:
+    """Inferred states by angle and by velocity, and generated ones, within the same limits."""
+    z, drawn = _states(model, data)
+    both = np.concatenate([z, drawn])
+    names = ("xlim", "ylim", "zlim")[: both.shape[1]]
+    limits = {name: (both[:, d].min(), both[:, d].max()) for d, name in enumerate(names)}
+    angle, velocity = _truth(data)
+    points = [(z, angle, "angle"), (z, velocity, "velocity"), (drawn, None, "generated")]
+    for (ax, shades), (_, value, title) in zip(_scatters(part, points), points, strict=True):
+        ax.set(**limits)
+        if value is not None:
+            _colour_bar(part, shades, ax, title, location="left", shrink=0.6)
+
+
+def _scatters(
+    part: Any, points: Sequence[tuple[Array, Array | None, str]]
+) -> list[tuple[Any, Any]]:
+    """Points in three dimensions side by side, coloured by a value or plain.
+
+    Returns:
+        Of each its axes, and the points as they are drawn.
+    """
+    found = []
     for place, (z, value, title) in enumerate(points):
         ax = part.add_subplot(1, len(points), place + 1, projection="3d")
         colours = "hsv" if title != "velocity" else "viridis"
         shade: dict[str, Any] = {"color": BLUE} if value is None else {"c": value, "cmap": colours}
-        ax.scatter(z[:, 0], z[:, 1], z[:, 2] if z.shape[1] > 2 else 0, s=1.5, lw=0, **shade)
+        height = z[:, 2] if z.shape[1] > 2 else 0
+        found.append((ax, ax.scatter(z[:, 0], z[:, 1], height, s=1.5, lw=0, **shade)))
         ax.set_title(title, fontsize=8)
-        ax.tick_params(labelsize=5, pad=-2)
+        ax.tick_params(labelsize=6, pad=-3)
+        ax.locator_params(nbins=4, steps=[1, 2, 5, 10])
+        ax.set_xlabel("z1", fontsize=7, labelpad=-8)
+        ax.set_ylabel("z2", fontsize=7, labelpad=-8)
+        # z3's own label would lie beyond the axes, below their neighbours
+        ax.text2D(0.99, 0.82, "z3", transform=ax.transAxes, fontsize=7, ha="center")
+        ax.set_facecolor("none")
+        ax.set_box_aspect(None, zoom=1.1)
+        for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
+            axis.set_pane_color("white")  # a grey one gets a tint where colours are reduced
+    return found
+
+
+def _colour_bar(part: Any, shades: Any, axes: Any, value: str, **place: Any) -> None:
+    """What the colours of points mean, beside them."""
+    bar = part.colorbar(shades, ax=axes, aspect=25, pad=0.02, **place)
+    bar.set_label(f"{value}, {'rad' if value == 'angle' else 'rad/s'}", fontsize=7)
+    bar.ax.tick_params(labelsize=6)
 
 
 def _strip(ax: Axes, frames: Array, label: str) -> None:
