@@ -24,7 +24,7 @@ def predictions(
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.5, 1.75 * len(sequences) + 0.4), layout="constrained")
+    figure = Figure(figsize=(9.5, 1.6 * len(sequences) + 0.4), layout="constrained")
     grid = figure.subplots(len(sequences), 1, squeeze=False)[:, 0]
     for axes, sequence in zip(grid, sequences, strict=True):
         steps, height, width = sequence["observed"].shape
@@ -41,6 +41,7 @@ def predictions(
         axes.set_yticks(middles, list(_LABELS.values()), fontsize=7)
         axes.set_xticks(np.arange(steps) * (width + 1) + width / 2, range(1, steps + 1), fontsize=6)
         axes.tick_params(length=0)
+    grid[-1].set_xlabel("step; both predictions are given the first five observations", fontsize=7)
     figure.suptitle(title, fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)

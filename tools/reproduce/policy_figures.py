@@ -31,7 +31,7 @@ def representations(path: Path, clouds: Mapping[tuple[int, ...], Mapping[str, Fl
         z, (angle, velocity) = cloud["z"][rows], cloud["states"][rows].T
         dynamic = next(d for d in range(3) if d not in static)
         first, second = static
-        _cloud(axes[0], z[:, [first, second]], np.mod(angle, 2 * np.pi), "twilight", "angle, rad")
+        _cloud(axes[0], z[:, [first, second]], np.mod(angle, 2 * np.pi), "hsv", "angle, rad")
         _cloud(axes[1], z[:, [first, second]], velocity, "coolwarm", "velocity, rad/s")
         _named(axes[0], first, second)
         _named(axes[1], first, second)
@@ -115,7 +115,7 @@ def traces(path: Path, episodes: Mapping[str, Mapping[str, FloatArray]]) -> None
         axes.set_title(task, fontsize=9)
         axes.set_xlabel("time, s", fontsize=8)
         axes.tick_params(labelsize=7)
-        axes.legend(fontsize=7, loc="upper right")
+        axes.legend(fontsize=7, loc="lower right" if speed > 0 else "upper right")
     _save(figure, path)
 
 

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tools.reproduce.latent_figures import save_figure
 from trackvae.arrays import FloatArray
 
-_SHOWN = 3000  # points
+_SHOWN = 2000  # points
 
 
 def representation(path: Path, z: FloatArray, states: FloatArray) -> None:
-    """Figure 4.15: static dimensions in the colours of the angles, dynamic beside velocities.
+    """Figure 4.15: static dimensions in the colours of the angles, dynamic in the velocities'.
 
     Args:
         path: a PNG file.
@@ -25,31 +26,38 @@ def representation(path: Path, z: FloatArray, states: FloatArray) -> None:
 
     rows = np.random.default_rng(0).permutation(len(z))[:_SHOWN]
     z, states = z[rows], states[rows]
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    figure: Any = Figure(figsize=(10, 4.6), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(2.0, 1.0))
     places: list[Any] = []
     for column, (colour, name, label) in enumerate(
         (
-            (np.mod(states[:, 0], 2 * np.pi), "twilight", "shoulder's angle, rad"),
+            (np.mod(states[:, 0], 2 * np.pi), "hsv", "shoulder's angle, rad"),
             (states[:, 1], "viridis", "wrist's angle, rad"),
         )
     ):
-        axes: Any = figure.add_subplot(1, 3, column + 1, projection="3d")
+        axes: Any = left.add_subplot(1, 2, column + 1, projection="3d")
         drawn = axes.scatter(*z[:, :3].T, c=colour, cmap=name, s=2, linewidths=0)
-        axes.set(xlabel="z1", ylabel="z2", title=f"z1, z2, z3 (upward) by {label}")
-        axes.title.set_fontsize(8)
+        axes.set_xlabel("z1", fontsize=8)
+        axes.set_ylabel("z2", fontsize=8)
+        axes.set_title(f"z1, z2, z3 (upward) by {label}", fontsize=8)
         axes.tick_params(labelsize=6)
         places.append((drawn, axes, label))
     for drawn, axes, label in places:
-        figure.colorbar(drawn, ax=axes, shrink=0.6, location="bottom").set_label(label, fontsize=8)
-    last: Any = figure.add_subplot(1, 3, 3)
-    drawn = last.scatter(z[:, 3], z[:, 4], c=states[:, 2], cmap="coolwarm", s=2, linewidths=0)
-    figure.colorbar(drawn, ax=last, shrink=0.6, location="bottom").set_label(
-        "shoulder's velocity, rad/s", fontsize=8
-    )
-    last.set_xlabel("z4", fontsize=8)
-    last.set_ylabel("z5", fontsize=8)
-    last.tick_params(labelsize=7)
-    _save(figure, path)
+        _colour_bar(left, drawn, axes, label, shrink=0.6, location="bottom")
+    velocities = zip(("shoulder", "wrist"), states[:, 2:].T, right.subplots(2, 1), strict=True)
+    for joint, velocity, axes in velocities:
+        drawn = axes.scatter(z[:, 3], z[:, 4], c=velocity, cmap="coolwarm", s=2, linewidths=0)
+        _colour_bar(right, drawn, axes, f"{joint}'s velocity, rad/s")
+        axes.set_xlabel("z4", fontsize=8)
+        axes.set_ylabel("z5", fontsize=8)
+        axes.tick_params(labelsize=7)
+    save_figure(figure, path)
+
+
+def _colour_bar(figure: Any, drawn: Any, axes: Any, label: str, **place: Any) -> None:
+    bar = figure.colorbar(drawn, ax=axes, **place)
+    bar.set_label(label, fontsize=8)
+    bar.ax.tick_params(labelsize=7)
 
 
 def predictions(
@@ -77,9 +85,4 @@ def predictions(
         axes.set_yticks([side / 2, 1.5 * side], ["observed", "predicted"], fontsize=7)
         axes.set_xticks(np.arange(steps) * side + side / 2, range(1, steps + 1), fontsize=7)
         axes.tick_params(length=0)
-    _save(figure, path)
-
-
-def _save(figure: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    save_figure(figure, path)
