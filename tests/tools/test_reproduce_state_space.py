@@ -11,6 +11,7 @@ from tools.reproduce import annealing, state_space, state_space_figures
 from tools.reproduce.experiment import Context
 from tools.reproduce.state_space_measure import (
     angle_and_velocity,
+    generated_error,
     measure,
     prediction_errors,
     turning_velocity,
@@ -107,6 +108,16 @@ def test_prediction_errors_by_hand():
     assert not np.allclose(late, found)
 
 
+def test_the_error_of_what_is_generated_is_to_the_nearest_that_was_seen(monkeypatch):
+    model = make_model("ekvae", {"hidden": (16,)}, 0).eval()
+    seen = actuated_pendulum(4, test=1, validation=1, steps=3).train
+    images = torch.from_numpy(seen.values()).flatten(0, 1)
+    off = images[[2, 7, 11]] + torch.tensor([0.1, 0.2, 0.3])[:, None, None]
+    monkeypatch.setattr(model, "decode", lambda z: off[: len(z)])
+    # the nearest is the image itself: all others are further away than a shift of grey
+    assert generated_error(model, seen, count=3) == pytest.approx(0.2**2, rel=1e-4)
+
+
 def test_a_small_run_identifies_the_pendulum():
     """A CI-size run: 500 steps, 20 s on an idle core, with a fixed seed."""
     data = actuated_pendulum(test=100)
@@ -176,7 +187,7 @@ def test_the_best_run_is_told_by_the_validation_part():
         "mse_of_mean",
     ]
     runs = [
-        {**dict.fromkeys((*keys, "mse_median"), value), "validation_mse": error}
+        {**dict.fromkeys((*keys, "mse_median", "generated_error"), value), "validation_mse": error}
         for value, error in ((0.9, 0.3), (0.5, 0.1), (0.7, 0.2))
     ]
     line = state_space.summary(state_space.METHODS["dks"], [*runs, {"failed": "step 3"}])
@@ -202,7 +213,8 @@ def test_a_run_that_breaks_off_stays_in_the_table():
 def test_when_the_constraint_was_met_is_told_in_words(steps, note):
     measures = ("angle", "velocity", "turning_velocity", "coherence", "rate", "seconds", "skipped")
     errors = ("elbo_compared", "mse", "mse_median", "mse_of_mean", "mse_of_mean_median")
-    found = [{**dict.fromkeys((*measures, *errors), 0.0), "met_at": step} for step in steps]
+    keys = (*measures, *errors, "generated_error")
+    found = [{**dict.fromkeys(keys, 0.0), "met_at": step} for step in steps]
     lines = state_space.table_rows(state_space.METHODS["dks"], found)
     assert lines[0]["note"] == note
     annealed = state_space.table_rows(state_space.METHODS["dks-annealing"], found)

@@ -28,6 +28,7 @@ Array = npt.NDArray[Any]
 # the figures of single models, by the name of the row
 _OWN = {
     "VHP-EKVAE (CO)": "4.6",
+    "VHP-EKVAE, K = 16 (CO)": "4.6-k16",
     "EKVAE (CO)": "4.7",
     "EKVAE (annealing)": "4.8",
     "VHP-DVBS (CO)": "4.9",

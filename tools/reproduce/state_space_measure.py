@@ -45,6 +45,26 @@ def r_squared(
     return float(1.0 - residual @ residual / (spread @ spread))
 
 
+def generated_error(model: StateSpaceModel, seen: Sequences, count: int = 300) -> float:
+    """How far first images that a model generates are from anything that it was shown.
+
+    Args:
+        model: in evaluation mode.
+        seen: what it was trained on, ``(N, T, *event)``.
+        count: of images drawn from p(z_1).
+
+    Returns:
+        Median over them of the mean squared error to the nearest image.
+    """
+    import torch
+
+    with torch.no_grad():
+        z = model.prior.sample(count, torch.Generator().manual_seed(_DRAWS))  # type: ignore[operator]
+        drawn = model.decode(z).flatten(1).double()
+    known = torch.from_numpy(seen.values()).flatten(0, 1).flatten(1).double()
+    return float(torch.cdist(drawn, known).amin(1).square().median() / drawn.shape[1])
+
+
 def _with_constant(values: FloatArray) -> FloatArray:
     return np.concatenate([values.astype(np.float64), np.ones((len(values), 1))], axis=1)
 

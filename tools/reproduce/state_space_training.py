@@ -11,6 +11,7 @@ import numpy as np
 
 from tools.reproduce.experiment import Context
 from tools.reproduce.state_space_measure import (
+    generated_error,
     measure,
     prediction_errors,
     turning_velocity,
@@ -176,7 +177,8 @@ def judged_part(
     ``turning_velocity``: R^2 of the velocity by a regression that may turn with the angle;
     ``coherence``: see :func:`~tools.reproduce.state_space_measure.velocity_coherence`;
     ``validation_mse``: error of predictions (from the mean of z_1) on the validation part, to
-    choose a run by. They are judged apart from the training, which need not be done again for them.
+    choose a run by; ``generated_error``: of first images drawn from p(z_1). They are judged apart
+    from the training, which need not be done again for them.
 
     Args:
         context: of the experiment.
@@ -199,9 +201,14 @@ def judged_part(
             "turning_velocity": turning,
             "coherence": velocity_coherence(z[1], data.test.states),
             "validation_mse": float(prediction_errors(model, chosen_by, sampled=False).mean()),
+            "generated_error": generated_error(model, data.train),
         }
 
-    settings = {"of": found["folder"], "data": data.note, "judged": "validation, coherence"}
+    settings = {
+        "of": found["folder"],
+        "data": data.note,
+        "judged": "validation, coherence, generated",
+    }
     return {**found, **context.part(f"{found['folder']}-turning", settings, compute)}
 
 

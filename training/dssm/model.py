@@ -132,6 +132,7 @@ class SequenceConfig:
         prior: p(z_1).
         least_sigma: of the observation's Gaussian, see :func:`observation_likelihood`.
         sigma: the same, held fixed; None: it follows the error.
+        prior_samples: K of a VHP's importance-weighted bound (Eq. 3.8); 1: Eq. 4.7.
     """
 
     event: tuple[int, ...] = (16, 16)
@@ -141,6 +142,7 @@ class SequenceConfig:
     prior: InitialPrior = "vhp"
     least_sigma: float = LEAST_SIGMA
     sigma: float | None = None
+    prior_samples: int = 1
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built.
@@ -152,6 +154,8 @@ class SequenceConfig:
             raise UsageError(
                 f"latent is {self.latent}, controls {self.controls}: expected at least 1 and 0"
             )
+        if self.prior_samples < 1:
+            raise UsageError(f"prior_samples is {self.prior_samples}, expected at least 1")
 
 
 class StateSpaceModel(nn.Module, ABC):
@@ -179,7 +183,11 @@ class StateSpaceModel(nn.Module, ABC):
         self.controls = config.controls
         self.decoder = decoder
         self.likelihood = observation_likelihood(config.event, config.least_sigma, config.sigma)
-        self.prior = initial_prior(config.prior, config.latent) if prior is None else prior
+        self.prior = (
+            initial_prior(config.prior, config.latent, samples=config.prior_samples)
+            if prior is None
+            else prior
+        )
 
     # --- what a model has to give
 
@@ -381,15 +389,20 @@ class LearnedGaussian(nn.Module):
 
 
 def initial_prior(
-    kind: InitialPrior, latent: int, zeta: int = 0, hidden: tuple[int, ...] = (64, 64)
+    kind: InitialPrior,
+    latent: int,
+    zeta: int = 0,
+    hidden: tuple[int, ...] = (64, 64),
+    samples: int = 1,
 ) -> nn.Module:
-    """p(z_1): standard normal, a learned Gaussian, or the VHP of Eq. 4.7 (one sample).
+    """p(z_1): standard normal, a learned Gaussian, or the VHP of Eq. 4.7.
 
     Args:
         kind: which.
         latent: D_z.
         zeta: dimensions of the VHP's zeta; 0: D_z.
         hidden: units of both of the VHP's networks (Table A.2).
+        samples: K of the VHP's bound.
 
     Raises:
         UsageError: no such prior.
@@ -399,7 +412,7 @@ def initial_prior(
     if kind == "gaussian":
         return LearnedGaussian(latent)
     if kind == "vhp":
-        return hierarchical_prior(latent, zeta or latent, hidden, samples=1)
+        return hierarchical_prior(latent, zeta or latent, hidden, samples=samples)
     raise UsageError(f"prior is {kind!r}, expected normal, gaussian or vhp")
 
 

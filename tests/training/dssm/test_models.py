@@ -256,6 +256,9 @@ def test_sizes_that_cannot_be(name):
         make(name, latent=0)
     with pytest.raises(UsageError, match="latent is 3, controls -1"):
         make(name, controls=-1)
+    with pytest.raises(UsageError, match="prior_samples is 0"):
+        make(name, prior_samples=0)
+    assert make(name, prior_samples=3).prior.samples == 3
 
 
 def test_a_lost_covariance_of_the_kvae_is_counted():
