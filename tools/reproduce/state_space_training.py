@@ -80,7 +80,7 @@ def make_model(kind: str, changes: Mapping[str, Any], seed: int) -> StateSpaceMo
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build(kind, changes)
+        return build(kind, {"prior_samples": 1, **changes})  # Eq. 4.7, the thesis's
 
 
 def make_schedule(run: Run) -> Schedule:

@@ -132,7 +132,8 @@ class SequenceConfig:
         prior: p(z_1).
         least_sigma: of the observation's Gaussian, see :func:`observation_likelihood`.
         sigma: the same, held fixed; None: it follows the error.
-        prior_samples: K of a VHP's importance-weighted bound (Eq. 3.8); 1: Eq. 4.7.
+        prior_samples: K of a VHP's importance-weighted bound (Eq. 3.8); 1: Eq. 4.7, with which
+            the EKVAE's learns where z_1 lies and not what shape it has (table 4.1's ``generated``).
     """
 
     event: tuple[int, ...] = (16, 16)
@@ -142,7 +143,7 @@ class SequenceConfig:
     prior: InitialPrior = "vhp"
     least_sigma: float = LEAST_SIGMA
     sigma: float | None = None
-    prior_samples: int = 1
+    prior_samples: int = 16
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built.
