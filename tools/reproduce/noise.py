@@ -14,6 +14,7 @@ the DKS, with the sigma of its row, show whether they are what its velocity want
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -45,6 +46,7 @@ _COLUMNS = {
     "rate (nats a step)": "rate",
     "reconstruction MSE": "reconstruction",
 }
+_JUDGED = "mse_of_mean"  # what a sigma is chosen by
 QUICK = ("VHP-DVBS (CO)", "VHP-DKS (CO)")
 
 
@@ -75,7 +77,11 @@ def run(context: Context) -> Outcome:
         "data": data.note,
         "reduced": f"{STEPS} steps; the thesis does not say how long it trained",
     }
-    return Outcome(rows, config, {"table": by_method(rows, _COLUMNS)})
+    table = by_method(rows, _COLUMNS)
+    each = {r["method"]: r["ours"]["values"] for r in rows if _COLUMNS.get(r["metric"]) == _JUDGED}
+    for line in table:
+        line["of_each_seed"] = ", ".join(f"{error:.2g}" for error in each[line["method"]])
+    return Outcome(rows, config, {"table": table})
 
 
 def sigmas_of(context: Context, name: str) -> tuple[float, ...]:
@@ -104,7 +110,7 @@ def table_rows(
 
 
 def draw(path: Path, found: Mapping[str, Mapping[float, list[dict[str, Any]]]]) -> None:
-    """Both R^2 of the velocity against sigma, one line a model, a point for each seed."""
+    """Both R^2 of the velocity against sigma, a point for each seed, a line through medians."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.0, 3.4), layout="constrained")
@@ -112,10 +118,14 @@ def draw(path: Path, found: Mapping[str, Mapping[float, list[dict[str, Any]]]]) 
     titles = {"velocity": "one plane for all angles", "turning_velocity": "turning with the angle"}
     for axes, (key, title) in zip(panels, titles.items(), strict=True):
         for (name, by_sigma), mark in zip(found.items(), "osD^v", strict=False):
-            points = [(sigma, one[key]) for sigma, runs in by_sigma.items() for one in runs]
-            if points:
-                xs, ys = zip(*sorted(points), strict=True)
-                axes.plot(xs, ys, mark + "-", label=name, linewidth=1, markersize=4.5, alpha=0.85)
+            found_by = {
+                sigma: [one[key] for one in runs] for sigma, runs in by_sigma.items() if runs
+            }
+            middle = sorted((sigma, statistics.median(runs)) for sigma, runs in found_by.items())
+            if middle:
+                (line,) = axes.plot(*zip(*middle, strict=True), mark + "-", label=name, linewidth=1)
+                points = [(sigma, value) for sigma, runs in found_by.items() for value in runs]
+                axes.plot(*zip(*points, strict=True), mark, color=line.get_color(), alpha=0.4)
         axes.set_xscale("log")
         axes.set_xticks(list(SIGMAS), [f"{sigma:g}" for sigma in SIGMAS])
         axes.minorticks_off()
