@@ -17,7 +17,7 @@ from tools.reproduce.state_space import METHODS, QUICK_STEPS, budgeted, pendulum
 from tools.reproduce.state_space_training import Run, train_part
 
 TITLE = "Figure 4.4: annealing schedules against constrained optimisation, R^2 of the velocity"
-SEEDS = 8
+SEEDS = 3
 STEPS = 1000
 SHARES = (0.05, 0.25, 0.5, 1.0)  # of the steps, until beta is 1
 # rows of Table 4.1 that are annealed, too; 1,000 steps teach no other model a velocity
