@@ -14,7 +14,7 @@ from typing import Any
 
 from tools.reproduce.experiment import Context, Outcome, row
 from tools.reproduce.state_space import METHODS, QUICK_STEPS, budgeted, pendulum_sequences
-from tools.reproduce.state_space_training import Run, train_part
+from tools.reproduce.state_space_training import VHP_NOTE, Run, train_part
 
 TITLE = "Figure 4.4: annealing schedules against constrained optimisation, R^2 of the velocity"
 SEEDS = 3
@@ -54,6 +54,7 @@ def run(context: Context) -> Outcome:
         "steps": QUICK_STEPS if context.quick else STEPS,
         "schedules": "share of the steps until beta is 1",
         "data": data.note,
+        "VHP": VHP_NOTE,
         "thesis": "a picture alone, of 25 runs each",
     }
     return Outcome(rows, config, {"runs": found})

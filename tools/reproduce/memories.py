@@ -19,7 +19,7 @@ import numpy.typing as npt
 from tools.reproduce.experiment import Context, Outcome, by_method, row
 from tools.reproduce.state_space import budgeted, pendulum_sequences
 from tools.reproduce.state_space_measure import GIVEN, prediction_errors
-from tools.reproduce.state_space_training import Run, load_model, train_part
+from tools.reproduce.state_space_training import VHP_NOTE, Run, load_model, train_part
 
 if TYPE_CHECKING:
     from training.data.sequences import SequenceSet
@@ -77,6 +77,7 @@ def run(context: Context) -> Outcome:
     config = {
         "runs": {name: asdict(found) for name, found in runs.items()},
         "data": data.note,
+        "VHP": VHP_NOTE,
         "predictions": "15 steps from either state, both given 5 observations, of 19-step "
         "sequences that nothing was trained on; the first state is drawn",
         "KVAE": "one learned observation matrix, where the original mixes several",

@@ -22,7 +22,7 @@ from typing import Any
 
 from tools.reproduce.experiment import Context, Outcome, by_method, row
 from tools.reproduce.state_space import LEAST_SIGMA, budgeted, pendulum_sequences
-from tools.reproduce.state_space_training import Run, judged_part, train_part
+from tools.reproduce.state_space_training import VHP_NOTE, Run, judged_part, train_part
 
 TITLE = "The observation's sigma: whether state-space models of the pendulum learn its velocity"
 SEEDS = 2
@@ -75,6 +75,7 @@ def run(context: Context) -> Outcome:
         "runs": {name: asdict(run_of(context, name, SIGMAS[0])) for name in names},
         "least sigmas": {name: list(sigmas_of(context, name)) for name in names},
         "data": data.note,
+        "VHP": VHP_NOTE,
         "reduced": f"{STEPS} steps; the thesis does not say how long it trained",
     }
     table = by_method(rows, _COLUMNS)

@@ -21,7 +21,7 @@ from tools.reproduce import reacher
 from tools.reproduce.experiment import Context, Outcome, row
 from tools.reproduce.state_space import budgeted
 from tools.reproduce.state_space_measure import angle_and_velocity, r_squared
-from tools.reproduce.state_space_training import Run, load_model, train_part
+from tools.reproduce.state_space_training import VHP_NOTE, Run, load_model, train_part
 from trackvae.arrays import FloatArray
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ def run(context: Context) -> Outcome:
     config = {
         "models": {name: asdict(_run_of(context, name)) for name in ("pendulum", "reacher")},
         "reacher": arm.note,
+        "VHP": VHP_NOTE,
         "policies": [_policy_settings(context, task) for task in (*_tasks(), "goal")],
         "success": {
             "swing-up": "within 20 degrees of upright through the last 2 of 12 s",

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from tools.reproduce.experiment import Context, Outcome, by_method, row
 from tools.reproduce.state_space import budgeted
 from tools.reproduce.state_space_measure import r_squared
-from tools.reproduce.state_space_training import Run, load_model, train_part
+from tools.reproduce.state_space_training import VHP_NOTE, Run, load_model, train_part
 from trackvae.arrays import FloatArray
 
 if TYPE_CHECKING:
@@ -126,6 +126,7 @@ def run(context: Context) -> Outcome:
             predictions(context.figures / "figure-4.16.png", *shown)
     config = {
         "runs": {name: asdict(found) for name, found in runs.items()},
+        "VHP": VHP_NOTE,
         "data": {sight: found.note for sight, found in sets.items()},
         "images": f"averaged from 64x64 to {SIDE}x{SIDE}, less their mean, times {CONTRAST:g}; "
         "fully-connected networks; errors are of levels in [0, 1]",

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tools.reproduce.experiment import Context, Outcome, row
-from tools.reproduce.state_space_training import Run, judged_part, train_part
+from tools.reproduce.state_space_training import VHP_NOTE, Run, judged_part, train_part
 
 if TYPE_CHECKING:
     from training.data.sequences import SequenceSet
@@ -219,6 +219,7 @@ def _config(runs: Mapping[str, Run], data: SequenceSet) -> dict[str, Any]:
         **any_run,
         "methods": {name: {"kind": r.kind, **r.model} for name, r in runs.items()},
         "data": data.note,
+        "VHP": VHP_NOTE,
         "sigma": "the thesis does not give it; its ELBO of 807 nats a sequence is that of 3,840 "
         "pixels with sigma^2 = 0.1 (893) less a rate of some 86. Here it is the moving root mean "
         f"squared error, at least 0.03 ({least}): by the validation part, see observation-noise",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from training.trainer import Report, Trainer
 
 WEIGHTS, HISTORY = "model.safetensors", "history.npz"
+VHP_NOTE = "one sample (Eq. 4.7) where prior_samples does not say otherwise"
 _EVERY = 10  # steps between two points of a course
 _PICTURED = 150  # sequences whose states are kept on the way
 
