@@ -6,7 +6,8 @@ A file of numbers and text: loading one never runs code.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,19 +49,45 @@ def load(path: str | Path) -> tuple[VAE, ModelConfig]:
     """
     from trackvae.config import ModelConfig, build
 
-    weights, metadata = read_tensors(path, "file")
-    if _ENTRY not in metadata:
-        raise InputError(f"{path}: these weights carry no trackvae configuration")
-    try:
-        config = ModelConfig.from_dict(json.loads(metadata[_ENTRY]))
+    weights, about = read_configured(path, _ENTRY, "trackvae")
+    with configuration_errors(path):
+        config = ModelConfig.from_dict(json.loads(about))
         model = build(config)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    except (ValueError, TypeError, AttributeError, RuntimeError) as error:
-        said = " ".join(str(error).split())  # RuntimeError: sizes that no memory holds
-        raise InputError(f"{path}: its configuration cannot be used ({said})") from error
     take_up(path, model, weights)
     return model.eval(), config
+
+
+def read_configured(path: str | Path, entry: str, what: str) -> tuple[dict[str, Tensor], str]:
+    """A file's weights by name, and the configuration that it carries, as it was written.
+
+    Args:
+        path: a ``.safetensors`` file.
+        entry: of its metadata.
+        what: kind of configuration it is, for the message.
+
+    Raises:
+        InputError: the file is missing, damaged, or carries none.
+    """
+    weights, metadata = read_tensors(path, "file")
+    if entry not in metadata:
+        raise InputError(f"{path}: these weights carry no {what} configuration")
+    return weights, metadata[entry]
+
+
+@contextmanager
+def configuration_errors(path: str | Path) -> Iterator[None]:
+    """Of a model that is made by a file's configuration: whatever is wrong, of that file.
+
+    Raises:
+        InputError: instead of what was raised.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        said = " ".join(str(error).split())  # RuntimeError: sizes that no memory holds
+        raise InputError(f"{path}: its configuration cannot be used ({said})") from error
 
 
 def take_up(path: str | Path, model: nn.Module, weights: Mapping[str, Tensor]) -> None:

@@ -59,7 +59,7 @@ def _data(context: Context, system: str) -> SequenceSet:
     from training.data.actuated import actuated_pendulum
 
     if system == "reacher":
-        return reacher.reacher_sequences(context, "angles")
+        return reacher.angle_sequences(context)
     count = 60 if context.quick else 500
     return actuated_pendulum(count, test=count, validation=0)
 

@@ -103,7 +103,8 @@ def run(context: Context) -> Outcome:
     """Train every method, judge, draw."""
     from tools.reproduce.reacher_figures import predictions, representation
 
-    sets = {sight: reacher_sequences(context, sight) for sight in ("angles", "images")}
+    images, mean = image_sequences(context)
+    sets: dict[Sight, SequenceSet] = {"angles": angle_sequences(context), "images": images}
     names = QUICK if context.quick else tuple(METHODS)
     rows: list[dict[str, Any]] = []
     runs: dict[str, Run] = {}
@@ -122,7 +123,7 @@ def run(context: Context) -> Outcome:
             model = load_model(context.work / found[0]["folder"], runs[name])
             z, states = smoothed(model, sets[sight].test)
             representation(context.figures / "figure-4.15.png", z, states)
-            shown = _predicted(model, sets[sight].test, mean_image(context))
+            shown = _predicted(model, sets[sight].test, mean)
             predictions(context.figures / "figure-4.16.png", *shown)
     config = {
         "runs": {name: asdict(found) for name, found in runs.items()},
@@ -146,40 +147,43 @@ def _tag(name: str) -> str:
     return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
 
 
-def reacher_sequences(context: Context, sight: Sight) -> SequenceSet:
+def angle_sequences(context: Context) -> SequenceSet:
     """2,000 sequences of 30 steps to train on and 500 to report on; few where quick."""
     from training.data.reacher import reacher
 
-    if sight == "images":
-        return _images(context)
     count, test = _sizes(context)
-    return reacher(count, test=test, validation=0, sight=sight)
+    return reacher(count, test=test, validation=0, sight="angles")
 
 
 def _sizes(context: Context) -> tuple[int, int]:
     return (30, 20) if context.quick else (2000, 500)
 
 
-def _images(context: Context) -> SequenceSet:
-    """Sequences of small images, as differences to their mean."""
-    from training.data.dataset import as_float
+def image_sequences(context: Context) -> tuple[SequenceSet, npt.NDArray[np.float32]]:
+    """As many of small images, as differences to their mean; and that, levels (3, 24, 24)."""
+    from training.data.dataset import PARTS, as_float
     from training.data.sequences import Sequences, SequenceSet
 
-    found, mean = _drawn(context), mean_image(context)
-
-    def held(part: str) -> Sequences:
+    found = _drawn(context)
+    held: dict[str, tuple[npt.NDArray[Any], ...]] = {}
+    for part in PARTS:
         with np.load(context.work / found["folder"] / f"{part}.npz") as file:
-            images, controls, states = (file[key] for key in _ARRAYS)
+            held[part] = tuple(file[key] for key in _ARRAYS)
+    mean: npt.NDArray[np.float32] = as_float(held["train"][0]).mean((0, 1))
+
+    def contrasted(part: str) -> Sequences:
+        images, controls, states = held[part]
         return Sequences(CONTRAST * (as_float(images) - mean), controls, states)
 
-    return SequenceSet(
+    made = SequenceSet(
         found["name"],
-        *(held("train"), held("validation"), held("test")),
+        *(contrasted("train"), contrasted("validation"), contrasted("test")),
         interval=found["interval"],
         control_scale=found["control_scale"],
         state_names=tuple(found["state_names"]),
         note=f"{found['note']}, less their mean, times {CONTRAST:g}",
     )
+    return made, mean
 
 
 def _drawn(context: Context) -> dict[str, Any]:
@@ -200,15 +204,6 @@ def _drawn(context: Context) -> dict[str, Any]:
         return {**plain, "state_names": drawn.state_names, "note": note, "folder": folder.name}
 
     return context.part("images", settings, compute)
-
-
-def mean_image(context: Context) -> npt.NDArray[np.float32]:
-    """Of the training part, (3, 24, 24), levels in [0, 1]."""
-    from training.data.dataset import as_float
-
-    with np.load(context.work / _drawn(context)["folder"] / "train.npz") as file:
-        mean: npt.NDArray[np.float32] = as_float(file["observations"]).mean((0, 1))
-    return mean
 
 
 def smaller(sequences: Sequences) -> Sequences:

@@ -18,9 +18,9 @@ from trackvae.config import Network
 from trackvae.distributions import Gaussian, log_mean_exp
 from trackvae.errors import UsageError
 from trackvae.networks import GaussianHead
+from training.dssm.auxiliary import AuxiliaryModel
 from training.dssm.batch import SequenceBatch
 from training.dssm.kalman import (
-    CountedFactors,
     Filtered,
     Move,
     Smoothed,
@@ -29,7 +29,6 @@ from training.dssm.kalman import (
     kalman_smoother,
     log_normal,
     log_white,
-    paused,
 )
 from training.dssm.model import (
     Inference,
@@ -37,7 +36,6 @@ from training.dssm.model import (
     Posterior,
     SequenceConfig,
     States,
-    StateSpaceModel,
     check_posterior,
     step_networks,
 )
@@ -87,7 +85,7 @@ class EKVAEConfig(SequenceConfig):
         check_posterior(self.posterior)
 
 
-class EKVAE(CountedFactors, StateSpaceModel):
+class EKVAE(AuxiliaryModel):
     """Encoder q(a|x), decoder p(x|a), ``p(a|z) = N(H z, R)`` and a locally-linear transition."""
 
     takes_gaps = True
@@ -177,19 +175,19 @@ class EKVAE(CountedFactors, StateSpaceModel):
     def filter_static(self, a: Tensor, x: SequenceBatch) -> Filtered:
         """The filter of section 4.2.3 for auxiliary variables ``(B, T, D_a)``."""
         base, H = self.transition.base(), self.get_buffer("_H")
-        going_on = x.going_on
         R = torch.diag(self.observation_noise())
 
-        def dynamics(m: Tensor, u: Tensor, t: int) -> Move:
+        def dynamics(m: Tensor, u: Tensor, _: int) -> Move:
             local: Linear = self.transition.linear(m, u, base)
-            move = Move(local.mean(m, u), local.F, torch.diag_embed(local.Q))
-            return move if going_on is None else paused(move, m, going_on[:, t + 1])
+            return Move(local.mean(m, u), local.F, torch.diag_embed(local.Q))
 
         def observation(m: Tensor, _: int) -> View:
             return View(self.emission(m), H, R)
 
         weights = None if x.mask is None else x.weights
-        return kalman_filter(a, x.controls, self._start(), dynamics, observation, weights)
+        return kalman_filter(
+            a, x.controls, self._start(), dynamics, observation, weights, x.going_on
+        )
 
     def _log_weights(
         self,
@@ -225,12 +223,6 @@ class EKVAE(CountedFactors, StateSpaceModel):
         """The distributions that z is drawn from: smoothed, or filtered."""
         smooth = self.config.posterior == "smoother"
         return kalman_smoother(filtered) if smooth else filtered
-
-    def _static(self, x: SequenceBatch, generator: torch.Generator | None) -> Tensor:
-        self.check(x)
-        x.check()
-        q: Gaussian = self.encoder(x.observations)
-        return q.mean if generator is None else q.sample(None, generator)
 
     def observation_noise(self) -> Tensor:
         """Variances of p(a|z), ``(D_a,)``."""

@@ -85,26 +85,6 @@ def taylor_observation(h: Callable[[Tensor], Tensor], R: Tensor) -> Observation:
     return lambda m, _: View(values(m), jacobian(m), R)
 
 
-def paused(move: Move, m: Tensor, going_on: Tensor) -> Move:
-    """A transition that leaves sequences alone that have ended.
-
-    Predicted on and on behind its end, a padded sequence's state leaves all bounds, and the
-    gradient that comes back from there is NaN, though nothing observed depends on it.
-
-    Args:
-        move: of B sequences.
-        m: ``(B, D_z)``, where they are.
-        going_on: ``(B,)`` of bool, which of them go on.
-    """
-    on = going_on[:, None]
-    still = torch.eye(m.shape[1], dtype=m.dtype, device=m.device)
-    return Move(
-        torch.where(on, move.mean, m),
-        torch.where(on[..., None], move.F, still),
-        torch.where(on[..., None], move.Q, torch.zeros_like(still)),
-    )
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Filtered:
     """What the filter found, of T steps.
@@ -165,6 +145,7 @@ def kalman_filter(
     dynamics: Dynamics,
     observation: Observation,
     weights: Tensor | None = None,
+    going_on: Tensor | None = None,
 ) -> Filtered:
     """The filter: prediction and update step of section 2.3.2.
 
@@ -178,6 +159,8 @@ def kalman_filter(
         dynamics: the transition.
         observation: the observation model.
         weights: ``(B, T)``, 1 where there is an observation and 0 where not; None: everywhere.
+        going_on: ``(B, T)`` of bool, False behind a sequence's end, where its state stays; None:
+            all go on.
 
     Raises:
         InputError: controls or weights of the wrong length.
@@ -201,6 +184,8 @@ def kalman_filter(
     for t, (a, w) in enumerate(zip(seen, on, strict=True)):
         if t:
             move = dynamics(m, controls[:, t - 1], t - 1)
+            if going_on is not None:
+                move = _paused(move, m, going_on[:, t])
             F, Q = move.F.expand(count, dims, dims), move.Q.expand(count, dims, dims)
             moves.append((F, Q))
             m_pred, P_pred = move.mean, torch.baddbmm(Q, F @ P, F.mT)
@@ -214,6 +199,26 @@ def kalman_filter(
     else:
         F_all = Q_all = P_all[:, :0]
     return Filtered(mean, P_all, mean_pred, P_pred_all, F_all, Q_all, v_all, S_all, weights)
+
+
+def _paused(move: Move, m: Tensor, going_on: Tensor) -> Move:
+    """A transition that leaves sequences alone that have ended.
+
+    Predicted on and on behind its end, a padded sequence's state leaves all bounds, and the
+    gradient that comes back from there is NaN, though nothing observed depends on it.
+
+    Args:
+        move: of B sequences.
+        m: ``(B, D_z)``, where they are.
+        going_on: ``(B,)`` of bool, which of them go on.
+    """
+    on = going_on[:, None]
+    still = torch.eye(m.shape[1], dtype=m.dtype, device=m.device)
+    return Move(
+        torch.where(on, move.mean, m),
+        torch.where(on[..., None], move.F, still),
+        torch.where(on[..., None], move.Q, torch.zeros_like(still)),
+    )
 
 
 def _update(
@@ -269,24 +274,6 @@ def factor(covariance: Tensor) -> tuple[Tensor, Tensor]:
     L, info = torch.linalg.cholesky_ex(covariance)
     lost = info != 0
     return torch.where(lost[..., None, None], torch.nan, L), lost.sum()
-
-
-class CountedFactors:
-    """Of a model that factors covariances: it counts those that have no factor.
-
-    Attributes:
-        lost: how many were not positive definite so far. What follows from one is NaN, so that the
-            trainer passes over that step or stops.
-    """
-
-    lost: Tensor
-
-    def factors(self, covariance: Tensor) -> Tensor:
-        """Cholesky factors of ``(..., D, D)``, see :func:`factor`."""
-        L, lost = factor(covariance)
-        with torch.no_grad():
-            self.lost += lost
-        return L
 
 
 def _factor_by_hand(covariance: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,22 +21,20 @@ from torch import Tensor, nn
 from trackvae.distributions import Gaussian
 from trackvae.errors import UsageError
 from trackvae.networks import GaussianHead, mlp
+from training.dssm.auxiliary import AuxiliaryModel
 from training.dssm.batch import SequenceBatch
 from training.dssm.kalman import (
-    CountedFactors,
     Filtered,
     Move,
     View,
     kalman_filter,
     kalman_smoother,
-    paused,
 )
 from training.dssm.model import (
     Inference,
     LearnedGaussian,
     SequenceConfig,
     States,
-    StateSpaceModel,
     step_networks,
 )
 from training.dssm.recurrent import Memory
@@ -69,7 +67,7 @@ class KVAEConfig(SequenceConfig):
             raise UsageError(f"static is {self.static}, expected at least 1")
 
 
-class KVAE(CountedFactors, StateSpaceModel):
+class KVAE(AuxiliaryModel):
     """Encoder q(a|x), decoder p(x|a), ``p(a|z) = N(H z, R)``, dynamics chosen by an LSTM.
 
     A memory is the LSTM's *before* it has seen the a of its step: at the first step there is none,
@@ -157,12 +155,10 @@ class KVAE(CountedFactors, StateSpaceModel):
         memory = torch.stack(memories, dim=1)
         F, B, Q = self._linear(memory[:, 1:])  # at t: after a_{1:t}, (B, T - 1, ...)
         R = torch.diag(self.log_R.exp() + _LEAST_VARIANCE)
-        going_on = x.going_on
 
         def dynamics(m: Tensor, u: Tensor, t: int) -> Move:
             mean = Linear(F[:, t], B[:, t], Q[:, t]).mean(m, u)
-            move = Move(mean, F[:, t], torch.diag_embed(Q[:, t]))
-            return move if going_on is None else paused(move, m, going_on[:, t + 1])
+            return Move(mean, F[:, t], torch.diag_embed(Q[:, t]))
 
         def observation(m: Tensor, _: int) -> View:
             return View(self.emission(m), self.H, R)
@@ -170,7 +166,8 @@ class KVAE(CountedFactors, StateSpaceModel):
         start = self._start()
         prior = (start.mean, torch.diag(start.log_var.exp()))
         weights = None if x.mask is None else x.weights
-        return kalman_filter(a, x.controls, prior, dynamics, observation, weights), memory
+        found = kalman_filter(a, x.controls, prior, dynamics, observation, weights, x.going_on)
+        return found, memory
 
     def _linear(self, memory: Tensor) -> Linear:
         alpha = torch.softmax(self.alpha(self.lstm.read(memory)), dim=-1)
@@ -183,9 +180,3 @@ class KVAE(CountedFactors, StateSpaceModel):
             return Gaussian(held.mean, torch.log(held.log_var.exp() + _LEAST_VARIANCE))
         zeros = torch.zeros_like(self.H[0])
         return Gaussian(zeros, zeros)
-
-    def _static(self, x: SequenceBatch, generator: torch.Generator | None) -> Tensor:
-        self.check(x)
-        x.check()
-        q: Gaussian = self.encoder(x.observations)
-        return q.mean if generator is None else q.sample(None, generator)

@@ -229,14 +229,18 @@ class StateSpaceModel(nn.Module, ABC):
 
     # --- what follows from it
 
-    def check(self, x: SequenceBatch) -> None:
+    def check(self, x: SequenceBatch, *, finite: bool = False) -> None:
         """See that sequences are what this model takes: the first line of everything that it does.
+
+        Args:
+            x: the sequences.
+            finite: that all numbers are finite, too, which the trainer sees to once.
 
         Raises:
             UsageError: no batch of sequences.
             InputError: observations of another shape, controls of another number, numbers of
                 another kind; a gap, or a sequence without any observation, where the model takes
-                none.
+                none; NaN or infinity.
         """
         if not isinstance(x, SequenceBatch):
             raise UsageError(
@@ -254,6 +258,8 @@ class StateSpaceModel(nn.Module, ABC):
                 f"observations are {x.observations.dtype} and controls {x.controls.dtype}, "
                 f"the model {kind}"
             )
+        if finite:
+            x.check()
         going_on = x.going_on
         if going_on is None or self.takes_gaps:
             return

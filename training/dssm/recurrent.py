@@ -160,19 +160,15 @@ class RecurrentModel(StateSpaceModel):
 
     def filter(self, x: SequenceBatch, generator: torch.Generator | None = None) -> States:
         """States given the observations up to each step; of the smoother by T passes."""
-        self._see(x)
+        self.check(x, finite=True)
         if self.version == "filter":
             return self._states(x, generator)
         return from_prefixes(x, lambda past: self._states(past, generator))
 
     def smooth(self, x: SequenceBatch, generator: torch.Generator | None = None) -> States:
         """States given all observations; the filter version knows no more than its past."""
-        self._see(x)
+        self.check(x, finite=True)
         return self._states(x, generator)
-
-    def _see(self, x: SequenceBatch) -> None:
-        self.check(x)
-        x.check()
 
     @abstractmethod
     def _states(self, x: SequenceBatch, generator: torch.Generator | None) -> States:

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from trackvae.errors import InputError, UsageError
+from trackvae.errors import UsageError
 from trackvae.settings import did_you_mean
-from trackvae.storage import take_up
-from trackvae.tensors import read_tensors, write_tensors
+from trackvae.storage import configuration_errors, read_configured, take_up
+from trackvae.tensors import write_tensors
 from training.dssm.dks import DKS, DKSConfig
 from training.dssm.dvbs import DVBS, DVBSConfig
 from training.dssm.ekvae import EKVAE, EKVAEConfig
@@ -82,14 +82,9 @@ def load(path: str | Path) -> StateSpaceModel:
         InputError: the file is missing, damaged, not one of ours, its weights do not belong to its
             configuration, or hold NaN or infinity.
     """
-    weights, metadata = read_tensors(path, "file")
-    if _ENTRY not in metadata:
-        raise InputError(f"{path}: these weights carry no state-space model's configuration")
-    try:
-        about = json.loads(metadata[_ENTRY])
+    weights, held = read_configured(path, _ENTRY, "state-space model's")
+    with configuration_errors(path):
+        about = json.loads(held)
         model = build(about["kind"], about["settings"])
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, UsageError) as error:
-        said = " ".join(str(error).split())
-        raise InputError(f"{path}: its configuration cannot be used ({said})") from error
     take_up(path, model, weights)
     return model.eval()
