@@ -4,13 +4,15 @@ dm_control's reacher where it is installed, our own simulation elsewhere; the re
 Images are drawn at 64x64 and averaged down to 24x24 for fully-connected networks: the thesis's
 convolutions would take about 16 s a step on one core. What is learned from is their difference to
 the mean image, 25 times: an arm of a few pixels changes an image's levels by 0.04, and of images as
-they are a decoder learned nothing but their mean in 600 steps.
+they are a decoder learned nothing but their mean in 600 steps. Nor do these teach where the hand
+is, unless encoder and decoder are pretrained with the controls (:mod:`training.dssm.pretraining`):
+rows without it are the thesis's method, rows with it ours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from training.data.reacher import Sight
     from training.data.sequences import Sequences, SequenceSet
     from training.dssm.model import StateSpaceModel
+    from training.dssm.pretraining import Pretraining
 
 TITLE = "Table 4.2: the reacher, system identification and prediction from angles and from images"
 SEEDS = 1
@@ -56,6 +59,11 @@ _IMAGES = {
 }
 
 
+# The wrist's angle is the last: it alone has ends, and moves with its motor by as much everywhere
+_DRIVEN = (2,)
+_PRETRAINING, _QUICK_PRETRAINING = 6000, 20  # steps
+
+
 def _angles(kind: str, prior: str, schedule: str = "co") -> Run:
     extra = {"ekvae": {"static": [0, 1], **_LINEAR, **_NOISES}, "dvbs": _LINEAR, "dks": {}}[kind]
     return Run(
@@ -71,20 +79,45 @@ def _angles(kind: str, prior: str, schedule: str = "co") -> Run:
     )
 
 
-def _images_run(prior: str, schedule: str = "co") -> Run:
-    # of squared differences to the mean image, which are 1 on average
-    return Run("ekvae", {**_IMAGES, "prior": prior}, schedule, kappa=0.6, nu=5.0)
+def _images(prior: str, schedule: str = "co", *, pretrained: bool = False) -> Method:
+    # kappa^2 bounds squared differences to the mean image, which are 1 on average
+    run = Run("ekvae", {**_IMAGES, "prior": prior}, schedule, kappa=0.6, nu=5.0)
+    if not pretrained:
+        return Method("images", run)
+    # what was pretrained changes slowly, the rest is learned as from angles: at ten times this rate
+    # encoder and decoder predicted as well, and the wrist's velocity fell from 0.76 to 0.67. With
+    # the thesis's 8 base matrices it is learned later
+    model = {**_IMAGES, **_NOISES, "components": 16, "prior": prior}
+    slow = replace(run, model=model, learning_rate=(1e-4, 1e-5), later_rate=40.0, kappa=0.65)
+    return Method("images", slow, _PRETRAINING)
 
 
-METHODS: dict[str, tuple[Sight, Run]] = {
-    "VHP-EKVAE (CO)": ("angles", _angles("ekvae", "vhp")),
-    "EKVAE (annealing)": ("angles", _angles("ekvae", "normal", "annealing")),
-    "VHP-DVBS (CO)": ("angles", _angles("dvbs", "vhp")),
-    "DVBS (annealing)": ("angles", _angles("dvbs", "transform", "annealing")),
-    "VHP-DKS (CO)": ("angles", _angles("dks", "vhp")),
-    "DKS (annealing)": ("angles", _angles("dks", "normal", "annealing")),
-    "VHP-EKVAE (CO), images": ("images", _images_run("vhp")),
-    "EKVAE (annealing), images": ("images", _images_run("normal", "annealing")),
+@dataclass(frozen=True)
+class Method:
+    """A row of the table.
+
+    Attributes:
+        sight: what is observed.
+        run: what is trained.
+        pretraining: steps of it before; 0: none.
+    """
+
+    sight: Sight
+    run: Run
+    pretraining: int = 0
+
+
+METHODS: dict[str, Method] = {
+    "VHP-EKVAE (CO)": Method("angles", _angles("ekvae", "vhp")),
+    "EKVAE (annealing)": Method("angles", _angles("ekvae", "normal", "annealing")),
+    "VHP-DVBS (CO)": Method("angles", _angles("dvbs", "vhp")),
+    "DVBS (annealing)": Method("angles", _angles("dvbs", "transform", "annealing")),
+    "VHP-DKS (CO)": Method("angles", _angles("dks", "vhp")),
+    "DKS (annealing)": Method("angles", _angles("dks", "normal", "annealing")),
+    "VHP-EKVAE (CO), images": _images("vhp"),
+    "EKVAE (annealing), images": _images("normal", "annealing"),
+    "VHP-EKVAE (CO), images, pretrained": _images("vhp", pretrained=True),
+    "EKVAE (annealing), images, pretrained": _images("normal", "annealing", pretrained=True),
 }
 THESIS = {  # R^2 of the four, and the prediction error
     "VHP-EKVAE (CO)": (0.988, 0.997, 0.989, 0.986, 2.13e-5),
@@ -96,7 +129,8 @@ THESIS = {  # R^2 of the four, and the prediction error
     "VHP-EKVAE (CO), images": (0.980, 0.986, 0.991, 0.987, 1.64e-4),
     "EKVAE (annealing), images": (0.672, 0.052, 0.668, 0.091, 1.82e-3),
 }
-QUICK = ("VHP-EKVAE (CO)", "VHP-EKVAE (CO), images")
+_DRAWN = "VHP-EKVAE (CO), images, pretrained"
+QUICK = ("VHP-EKVAE (CO)", _DRAWN)
 
 
 def run(context: Context) -> Outcome:
@@ -109,8 +143,8 @@ def run(context: Context) -> Outcome:
     rows: list[dict[str, Any]] = []
     runs: dict[str, Run] = {}
     for name in names:
-        sight, base = METHODS[name]
-        runs[name] = budgeted(base, context, STEPS)
+        sight = METHODS[name].sight
+        runs[name] = budgeted(METHODS[name].run, context, STEPS)
         found = []
         for seed in context.seeds:
             trained = _trained(context, name, runs[name], sets[sight], seed)
@@ -119,7 +153,7 @@ def run(context: Context) -> Outcome:
                     trained | _judged(context, name, runs[name], trained, sets[sight], seed)
                 )
         rows += _rows(name, found, len(context.seeds))
-        if name == "VHP-EKVAE (CO), images" and found:
+        if name == _DRAWN and found:
             model = load_model(context.work / found[0]["folder"], runs[name])
             z, states = smoothed(model, sets[sight].test)
             representation(context.figures / "figure-4.15.png", z, states)
@@ -133,13 +167,24 @@ def run(context: Context) -> Outcome:
         "fully-connected networks; errors are of levels in [0, 1]",
         "regressions": "phi by its sine and cosine from images, as it is from angles; fitted on "
         "the training part, judged on the test part",
+        "pretrained": f"{_PRETRAINING} steps of encoder and decoder (not of the thesis), in which "
+        "the last of a's dimensions is made to change linearly with the controls",
         "reduced": f"{STEPS} steps; the thesis does not give its own",
     }
     return Outcome(rows, config, {"table": by_method(rows, _COLUMNS)})
 
 
 def _trained(context: Context, name: str, run: Run, data: SequenceSet, seed: int) -> dict[str, Any]:
-    return train_part(context, _tag(name), run, data, seed)
+    how = _pretraining(context, METHODS[name].pretraining)
+    return train_part(context, _tag(name), run, data, seed, how)
+
+
+def _pretraining(context: Context, steps: int) -> Pretraining | None:
+    from training.dssm.pretraining import Pretraining
+
+    if not steps:
+        return None
+    return Pretraining(_DRIVEN, steps=_QUICK_PRETRAINING if context.quick else steps)
 
 
 def _tag(name: str) -> str:
@@ -232,7 +277,7 @@ def _judged(
 
     def compute(folder: Path) -> dict[str, Any]:  # noqa: ARG001  (nothing but figures)
         model = load_model(context.work / trained["folder"], run)
-        return joints(model, data, circle=METHODS[name][0] == "images")
+        return joints(model, data, circle=METHODS[name].sight == "images")
 
     return context.part(f"{_tag(name)}-joints-seed-{seed}", settings, compute)
 
@@ -288,9 +333,10 @@ def _rows(name: str, found: list[dict[str, Any]], tried: int) -> list[dict[str, 
     note = f"{tried - len(found)} of {tried} runs broke off" if len(found) < tried else ""
     if not found:
         return [row(name, "runs that broke off", [tried], None, note)]
+    thesis = THESIS[name.removesuffix(", pretrained")]
     lines = [
         row(name, f"R^2 {which}", [f[which] for f in found], figure, note)
-        for which, figure in zip(_NAMES, THESIS[name], strict=False)
+        for which, figure in zip(_NAMES, thesis, strict=False)
     ]
     lines += [
         row(name, f"R^2 {which}", [f[which] for f in found])
@@ -298,7 +344,7 @@ def _rows(name: str, found: list[dict[str, Any]], tried: int) -> list[dict[str, 
     ]
     unit = CONTRAST**-2 if "images" in name else 1.0  # levels of an image, squared radians
     error = [unit * f["mse"] for f in found]
-    lines.append(row(name, "prediction MSE (z_1 drawn)", error, THESIS[name][4], note))
+    lines.append(row(name, "prediction MSE (z_1 drawn)", error, thesis[4], note))
     middle = [unit * f["mse_median"] for f in found]
     return [*lines, row(name, "prediction MSE (z_1 drawn), median of the sequences", middle)]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from training.data.sequences import Sequences, SequenceSet
+    from training.dssm.batch import SequenceBatch
     from training.dssm.model import StateSpaceModel
+    from training.dssm.pretraining import Pretraining
     from training.schedules import Schedule
     from training.trainer import Report, Trainer
 
@@ -145,7 +148,12 @@ def smoothed_means(model: StateSpaceModel, batch: Any) -> np.ndarray[Any, Any]:
 
 
 def train_part(
-    context: Context, name: str, run: Run, data: SequenceSet, seed: int
+    context: Context,
+    name: str,
+    run: Run,
+    data: SequenceSet,
+    seed: int,
+    pretraining: Pretraining | None = None,
 ) -> dict[str, Any]:
     """A run and what it is worth on the test part, done once.
 
@@ -155,17 +163,22 @@ def train_part(
         run: what to train.
         data: to train and to report on.
         seed: of weights, order and noise.
+        pretraining: of encoder and decoder before; its own seed is not used.
 
     Returns:
-        What :func:`tools.reproduce.state_space_measure.measure` found; ``seconds`` of training,
+        What :func:`tools.reproduce.state_space_measure.measure` found; ``pretrained``, how that
+        ended, with its ``seconds``; ``seconds`` of training,
         ``met_at`` the step at which the constraint was first met, ``skipped`` steps, ``lost``
         covariances, ``beta`` at the end, ``failed`` why a run broke off (its measures are then
         absent), and ``folder`` of its weights and course under the context's.
     """
     settings = {**asdict(run), "model": dict(run.model), "seed": seed, "data": data.note}
+    before = None if pretraining is None else replace(pretraining, seed=seed)
+    if before is not None:
+        settings["pretraining"] = asdict(before)
 
     def compute(folder: Path) -> dict[str, Any]:
-        return {**_train(folder, run, data, seed), "folder": folder.name}
+        return {**_train(folder, run, data, seed, before), "folder": folder.name}
 
     return context.part(f"{name}-seed-{seed}", settings, compute)
 
@@ -213,7 +226,9 @@ def judged_part(
     return {**found, **context.part(f"{found['folder']}-turning", settings, compute)}
 
 
-def _train(folder: Path, run: Run, data: SequenceSet, seed: int) -> dict[str, Any]:
+def _train(
+    folder: Path, run: Run, data: SequenceSet, seed: int, before: Pretraining | None
+) -> dict[str, Any]:
     import torch
 
     from trackvae.errors import InputError
@@ -222,10 +237,11 @@ def _train(folder: Path, run: Run, data: SequenceSet, seed: int) -> dict[str, An
 
     # steps of many small operations: two threads on a busy machine took 2.0 s a step, one 0.1 s
     torch.set_num_threads(1)
-    model = make_model(run.kind, run.model, seed)
+    model, sequences = make_model(run.kind, run.model, seed), SequenceBatch.of(data.train)
+    pretrained = {} if before is None else _pretrain(model, sequences, before)
     trainer, course = make_trainer(model, run, seed), Course(model, data.test, run.steps)
     try:
-        summary = trainer.fit(SequenceBatch.of(data.train), on_step=course)
+        summary = trainer.fit(sequences, on_step=course)
     except InputError as error:
         return {"failed": str(error)}
     model.eval()
@@ -233,12 +249,30 @@ def _train(folder: Path, run: Run, data: SequenceSet, seed: int) -> dict[str, An
     np.savez(folder / HISTORY, course=np.array(course.points), **course.pictures)  # type: ignore[arg-type]
     return {
         **measure(model, data.train, data.test),
+        **pretrained,
         "seconds": round(summary.seconds, 1),
         "met_at": summary.kappa_met_at,
         "skipped": summary.skipped,
         "lost": int(getattr(model, "lost", 0)),
         "beta": summary.beta,
         "failed": summary.stopped,
+    }
+
+
+def _pretrain(model: StateSpaceModel, x: SequenceBatch, how: Pretraining) -> dict[str, Any]:
+    from training.dssm.auxiliary import AuxiliaryModel
+    from training.dssm.pretraining import pretrain
+
+    assert isinstance(model, AuxiliaryModel)
+    start = time.perf_counter()
+    found = pretrain(model, x, how)
+    seconds = round(time.perf_counter() - start, 1)
+    return {
+        "pretrained": {
+            "error": found.error,
+            "unexplained": found.unexplained,
+            "seconds": seconds,
+        }
     }
 
 

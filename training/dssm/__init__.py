@@ -6,6 +6,7 @@ from training.dssm.dvbs import DVBS, DVBSConfig
 from training.dssm.ekvae import EKVAE, EKVAEConfig
 from training.dssm.kvae import KVAE, KVAEConfig
 from training.dssm.model import SequenceTerms, States, StateSpaceModel
+from training.dssm.pretraining import Pretrained, Pretraining, pretrain
 from training.dssm.rssm import RSSM, RSSMConfig
 from training.dssm.storage import build, load, save
 
@@ -19,6 +20,8 @@ __all__ = [
     "DVBSConfig",
     "EKVAEConfig",
     "KVAEConfig",
+    "Pretrained",
+    "Pretraining",
     "RSSMConfig",
     "SequenceBatch",
     "SequenceTerms",
@@ -26,5 +29,6 @@ __all__ = [
     "States",
     "build",
     "load",
+    "pretrain",
     "save",
 ]
