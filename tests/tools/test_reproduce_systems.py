@@ -6,9 +6,9 @@ import torch
 
 from tools.reproduce.memories import shown
 from tools.reproduce.policies import _figure_rows, disentangled, judged, rotating
-from tools.reproduce.reacher import SIDE, joints, smaller
+from tools.reproduce.reacher import CONTRAST, SIDE, joints, smaller, viewed
 from training.data.actuated import ActuatedPendulum, actuated_pendulum
-from training.data.reacher import reacher
+from training.data.reacher import TwoLink, reacher
 from training.data.systems import recorded_set
 from training.dssm.ekvae import EKVAE, EKVAEConfig
 from training.dssm.model import States
@@ -126,11 +126,23 @@ def test_a_velocity_in_another_unit_at_each_angle_is_found_by_the_scaled_regress
 
 def test_smaller_images_keep_their_mean():
     data = reacher(2, test=0, validation=0, steps=2, sight="images", simulation="own")
-    found = smaller(data.train)
-    assert found.observations.shape == (2, 2, 3, SIDE, SIDE)
+    found = smaller(data.train.observations)
+    assert found.shape == (2, 2, 3, SIDE, SIDE)
     before = data.train.observations.astype(float).mean((3, 4))
-    np.testing.assert_allclose(found.observations.astype(float).mean((3, 4)), before, atol=1.0)
-    np.testing.assert_array_equal(found.controls, data.train.controls)
+    np.testing.assert_allclose(found.astype(float).mean((3, 4)), before, atol=1.0)
+
+
+def test_a_reacher_is_viewed_as_its_models_images_were_made_and_moves_as_it_did(monkeypatch):
+    own = TwoLink("images")
+    monkeypatch.setattr("training.data.reacher.reacher_system", lambda _: own)
+    mean = np.random.default_rng(0).uniform(0, 1, (3, SIDE, SIDE)).astype(np.float32)
+    world, states = viewed(mean), np.array([[0.3, 1.0, 0.5, -0.5], [2.0, -1.0, 0.0, 0.0]])
+    expected = CONTRAST * (smaller(own.observe(states)) / 255 - mean)
+    np.testing.assert_allclose(world.observe(states), expected, atol=1e-4)
+    controls = np.array([[1.0, -0.5], [0.0, 0.2]])
+    np.testing.assert_array_equal(world.advance(states, controls), own.advance(states, controls))
+    assert (world.name, world.interval, world.controls) == (own.name, own.interval, 2)
+    assert (world.control_scale, world.state_names) == (own.control_scale, own.state_names)
 
 
 @pytest.mark.parametrize(("kind", "config"), [(EKVAE, EKVAEConfig), (RSSM, RSSMConfig)])

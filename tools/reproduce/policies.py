@@ -1,9 +1,9 @@
 """Figures 4.19 to 4.21: what is static and what is dynamic in a state, and policies that use it.
 
 A VHP-EKVAE is trained on the actuated pendulum with three permutations of H, and on the reacher's
-angles as for Table 4.2. Policies are then learned inside the model alone (Eq. 4.34) and let loose
-on the system: the thesis shows pictures, we count successes. Torques stay within what the data
-have; the swing-up's are weaker than gravity, so that the pendulum has to be pumped.
+angles and images as for Table 4.2. Policies are then learned inside the model alone (Eq. 4.34) and
+let loose on the system: the thesis shows pictures, we count successes. Torques stay within what the
+data have; the swing-up's are weaker than gravity, so that the pendulum has to be pumped.
 """
 
 from __future__ import annotations
@@ -12,21 +12,30 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tools.reproduce import policy_figures as figures
 from tools.reproduce import reacher
 from tools.reproduce.experiment import Context, Outcome, row
-from tools.reproduce.state_space import budgeted
+from tools.reproduce.policy_training import (
+    REACHERS,
+    arrays,
+    keep,
+    learned,
+    policy_settings,
+    pretraining_of,
+    run_of,
+    trained,
+)
+from tools.reproduce.state_space import pretraining
 from tools.reproduce.state_space_measure import angle_and_velocity, r_squared
-from tools.reproduce.state_space_training import VHP_NOTE, Run, load_model, train_part
+from tools.reproduce.state_space_training import VHP_NOTE
 from trackvae.arrays import FloatArray
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from training.data.sequences import Sequences, SequenceSet
     from training.dssm.batch import SequenceBatch
     from training.dssm.ekvae import EKVAE
@@ -37,73 +46,42 @@ SEEDS = 3
 
 PERMUTATIONS = ((0, 1), (0, 2), (1, 2))  # static dimensions of z: velocity is z3, z2 or z1
 _STARTS = 10
-_SWING = 7.0  # rad/s^2 (section 4.4.4); gravity's is 9.81
 _SPEEDS = (0.5, -0.85)  # of the fastest in the training data (section 4.4.4)
 _UPRIGHT = math.radians(20)
 _NEAR = 0.02  # metres
 _SHOWN = 8  # sequences that show a goal velocity
-_HELD = {"pendulum": 20, "reacher": 25}  # last steps that decide: 2 s and 1 s
+_HELD = 20  # last steps that decide: 2 s
+_HELD_REACHER = 25  # 1 s
 
 
-# --- models and tasks
-
-
-def _run_of(context: Context, system: str, static: tuple[int, ...] = (0, 1)) -> Run:
-    """How a model is trained: the pendulum's by Table A.2, the reacher's as for Table 4.2."""
-    if system == "reacher":
-        return budgeted(reacher.METHODS["VHP-EKVAE (CO)"].run, context, reacher.STEPS)
-    return Run("ekvae", {"static": list(static)}, steps=30 if context.quick else 2000)
-
-
-def _data(context: Context, system: str) -> SequenceSet:
+def _data(context: Context) -> SequenceSet:
     from training.data.actuated import actuated_pendulum
 
-    if system == "reacher":
-        return reacher.angle_sequences(context)
     count = 60 if context.quick else 500
     return actuated_pendulum(count, test=count, validation=0)
-
-
-def _trained(
-    context: Context, data: SequenceSet, system: str, static: tuple[int, ...], seed: int
-) -> EKVAE:
-    """A trained model."""
-    from trackvae.errors import InputError
-
-    run = _run_of(context, system, static)
-    name = f"{system}-static-{''.join(map(str, static))}"
-    found = train_part(context, name, run, data, seed)
-    if found["failed"] and "angle" not in found:
-        raise InputError(f"{name}, seed {seed}: {found['failed']}")
-    return cast("EKVAE", load_model(context.work / found["folder"], run))
 
 
 def _tasks() -> list[str]:
     return ["swing-up", *(f"rotation {speed:+.0%}" for speed in _SPEEDS)]
 
 
-def _policy_settings(context: Context, task: str) -> dict[str, Any]:
-    """Of one policy; ``steps`` are the optimiser's, ``test`` the system's."""
-    pumped = task == "swing-up"
-    return {
-        "task": task,
-        "limit": _SWING / 15.0 if pumped else 1.0,
-        "horizon": 40 if pumped else 25,
-        "steps": 4 if context.quick else (300 if pumped else 100),
-        "batch": 64,
-        "test": 25 if context.quick else 120,
-    }
-
-
 def run(context: Context) -> Outcome:
     """Train, look at the states, learn policies, test them on the systems, draw."""
-    arm = _data(context, "reacher")
-    rows = [*_pendulum(context), *_reacher(context, arm)]
+    arm, (images, mean) = reacher.angle_sequences(context), reacher.image_sequences(context)
+    rows = [
+        *_pendulum(context),
+        *_reacher(context, "reacher", arm, None),
+        *_reacher(context, "reacher-images", images, mean),
+    ]
+    systems = ("pendulum", *REACHERS)
+    before = {name: pretraining_of(context, name) for name in systems}
     config = {
-        "models": {name: asdict(_run_of(context, name)) for name in ("pendulum", "reacher")},
+        "models": {name: asdict(run_of(context, name)) for name in systems},
+        "pretraining": {name: asdict(how) for name, how in before.items() if how is not None},
         "reacher": arm.note,
+        "reacher-images": images.note,
         "VHP": VHP_NOTE,
-        "policies": [_policy_settings(context, task) for task in (*_tasks(), "goal")],
+        "policies": [policy_settings(context, task) for task in (*_tasks(), "goal")],
         "success": {
             "swing-up": "within 20 degrees of upright through the last 2 of 12 s",
             "rotation": "mean speed of the last 2 of 12 s within 10% of the goal's",
@@ -118,14 +96,14 @@ def run(context: Context) -> Outcome:
 
 def _pendulum(context: Context) -> list[dict[str, Any]]:
     """Rows of figures 4.19 and 4.20."""
-    data, first = _data(context, "pendulum"), PERMUTATIONS[0]
+    data, first = _data(context), PERMUTATIONS[0]
     rows: list[dict[str, Any]] = []
     clouds: dict[tuple[int, ...], dict[str, FloatArray]] = {}
-    models = {seed: _trained(context, data, "pendulum", first, seed) for seed in context.seeds}
+    models = {seed: trained(context, data, "pendulum", first, seed) for seed in context.seeds}
     for static in PERMUTATIONS:
         seeds = context.seeds if static == first else context.seeds[:1]
         held = [
-            models[seed] if static == first else _trained(context, data, "pendulum", static, seed)
+            models[seed] if static == first else trained(context, data, "pendulum", static, seed)
             for seed in seeds
         ]
         rows += _state_rows(static, [disentangled(model, data) for model in held])
@@ -135,7 +113,7 @@ def _pendulum(context: Context) -> list[dict[str, Any]]:
     shown: dict[str, dict[str, FloatArray]] = {}
     for task in _tasks():
         done = [_pendulum_part(context, data, models[seed], task, seed) for seed in context.seeds]
-        shown[task] = _arrays(context, done[0])
+        shown[task] = arrays(context, done[0])
         note = f"{_STARTS} random starts of the real system; the goal is given as images"
         metric = f"successes of {_STARTS}"
         rows.append(row(task, metric, [d["successes"] for d in done], None, note))
@@ -191,15 +169,16 @@ def _pendulum_part(
 ) -> dict[str, Any]:
     """Learn one policy and test it: successes, and the task's own figure."""
     settings = {
-        **_policy_settings(context, task),
-        "model": {**asdict(_run_of(context, "pendulum")), "seed": seed, "data": data.note},
+        **policy_settings(context, task),
+        "model": {**asdict(run_of(context, "pendulum")), "seed": seed, "data": data.note},
+        "pretraining": asdict(pretraining(context)),
     }
 
     def compute(folder: Path) -> dict[str, Any]:
         reward, speed = _pendulum_goal(model, data, task)
-        policy = _learned(model, data, reward, settings, seed)
+        policy = learned(model, data, reward, settings, seed)
         episode = _tested(model, policy, settings, seed)
-        _keep(folder, episode, speed)
+        keep(folder, episode, speed)
         return {**judged(episode.states, speed, data.interval), "folder": folder.name}
 
     return context.part(f"{task.replace(' ', '')}-seed-{seed}", settings, compute)
@@ -276,7 +255,7 @@ def judged(states: FloatArray, speed: float | None, interval: float) -> dict[str
         ``successes``, and ``figure``: of a rotation the median error of its speed, in %; else the
         median of the seconds until upright is held, None where half the starts or more never do.
     """
-    last = _HELD["pendulum"]
+    last = _HELD
     if speed is None:
         away = np.abs(np.angle(np.exp(1j * states[..., 0]))) > _UPRIGHT  # (B, T)
         good = ~away[:, -last:].any(axis=1)
@@ -294,37 +273,56 @@ def judged(states: FloatArray, speed: float | None, interval: float) -> dict[str
 # --- the reacher
 
 
-def _reacher(context: Context, data: SequenceSet) -> list[dict[str, Any]]:
-    """Rows of figure 4.21."""
-    models = [_trained(context, data, "reacher", (0, 1), seed) for seed in context.seeds]
-    name, note = "VHP-EKVAE (CO), reacher's angles", f"{data.name}, held-out sequences"
-    found = [reacher.joints(model, data, circle=False) for model in models]
+def _reacher(
+    context: Context, system: str, data: SequenceSet, mean: npt.NDArray[np.float32] | None
+) -> list[dict[str, Any]]:
+    """Rows of figure 4.21.
+
+    Args:
+        context: of the experiment.
+        system: whose models, see :data:`REACHERS`.
+        data: what they learn from.
+        mean: of images, see :func:`tools.reproduce.reacher.image_sequences`; None: of angles.
+    """
+    sight = "angles" if mean is None else "images"
+    models = [trained(context, data, system, (0, 1), seed) for seed in context.seeds]
+    name, note = f"VHP-EKVAE (CO), reacher's {sight}", f"{data.name}, held-out sequences"
+    found = [reacher.joints(model, data, circle=mean is not None) for model in models]
     rows = [row(name, f"R^2 {which}", [f[which] for f in found], None, note) for which in found[0]]
     goals = 2 if context.quick else _STARTS
     done = [
-        [_goal_part(context, data, model, number, seed) for number in range(goals)]
+        [_goal_part(context, system, data, mean, model, number, seed) for number in range(goals)]
         for model, seed in zip(models, context.seeds, strict=True)
     ]
     gaps = [[float(d["distance"]) for d in of_seed] for of_seed in done]
     reached = [sum(gap < _NEAR for gap in of_seed) for of_seed in gaps]
     away = [1e3 * float(np.median(of_seed)) for of_seed in gaps]
-    rows.append(row("reacher", f"goals reached of {goals}", reached))
-    rows.append(row("reacher", "median distance in the end, mm", away))
+    rows.append(row(f"reacher, {sight}", f"goals reached of {goals}", reached))
+    rows.append(row(f"reacher, {sight}", "median distance in the end, mm", away))
+    suffix = "" if mean is None else "-images"
     figures.reaching(
-        context.figures / "figure-4.21.png", [_arrays(context, d) for d in done[0][:4]]
+        context.figures / f"figure-4.21{suffix}.png", [arrays(context, d) for d in done[0][:4]]
     )
     return rows
 
 
 def _goal_part(
-    context: Context, data: SequenceSet, model: EKVAE, number: int, seed: int
+    context: Context,
+    system: str,
+    data: SequenceSet,
+    mean: npt.NDArray[np.float32] | None,
+    model: EKVAE,
+    number: int,
+    seed: int,
 ) -> dict[str, Any]:
     """One policy for one goal posture: how far the finger is from it at the end, in metres."""
     settings = {
-        **_policy_settings(context, f"goal {number}"),
-        "model": {**asdict(_run_of(context, "reacher")), "seed": seed, "data": data.note},
+        **policy_settings(context, f"goal {number}"),
+        "model": {**asdict(run_of(context, system)), "seed": seed, "data": data.note},
         "system": data.name,
     }
+    if (before := pretraining_of(context, system)) is not None:
+        settings["pretraining"] = asdict(before)
 
     def compute(folder: Path) -> dict[str, Any]:
         import torch
@@ -333,58 +331,18 @@ def _goal_part(
         from training.data.systems import Environment
         from training.dssm import policy
 
+        arm = reacher_system("angles") if mean is None else reacher.viewed(mean)
         goal = data.test.states[number, 0] * [1, 1, 0, 0]  # a posture, at rest
-        seen = torch.from_numpy(goal[:2].astype(np.float32))
+        seen = torch.from_numpy(arm.observe(goal[None])[0])
         reward = policy.position_reward(model, policy.encoded_position(model, seen))
-        chosen = _learned(model, data, reward, settings, seed)
-        world = Environment(reacher_system("angles"), 1, seed=2000 + number)
-        episode = policy.act(model, chosen, world, settings["test"])
+        chosen = learned(model, data, reward, settings, seed)
+        episode = policy.act(
+            model, chosen, Environment(arm, 1, seed=2000 + number), settings["test"]
+        )
         target = finger_position(goal)
         gaps = np.linalg.norm(finger_position(episode.states[0]) - target, axis=-1)
-        _keep(folder, episode, None, target=target)
-        return {"distance": float(gaps[-_HELD["reacher"] :].max()), "folder": folder.name}
+        keep(folder, episode, None, target=target)
+        return {"distance": float(gaps[-_HELD_REACHER:].max()), "folder": folder.name}
 
-    return context.part(f"goal-{number}-seed-{seed}", settings, compute)
-
-
-# --- both
-
-
-def _learned(
-    model: EKVAE, data: SequenceSet, reward: Reward, settings: Mapping[str, Any], seed: int
-) -> Policy:
-    from training.dssm.policy import PolicyConfig, learn_policy
-
-    given = {name: settings[name] for name in ("limit", "horizon", "steps", "batch")}
-    config = PolicyConfig(**given, seed=seed)
-    return learn_policy(model, _starts(model, data), reward, config).policy
-
-
-def _starts(model: EKVAE, data: SequenceSet) -> Tensor:
-    """Smoothed states of the training sequences, (N, D_z): where paths begin."""
-    import torch
-
-    from training.dssm.batch import SequenceBatch
-
-    with torch.no_grad():
-        some = data.train.take(slice(200))
-        return model.smooth(SequenceBatch.of(some)).mean.flatten(0, 1)
-
-
-def _keep(
-    folder: Path, episode: Episode, speed: float | None, target: FloatArray | None = None
-) -> None:
-    nothing = np.array(np.nan)
-    np.savez_compressed(
-        folder / "episode.npz",
-        observations=episode.observations.astype(np.float16),
-        controls=episode.controls,
-        states=episode.states,
-        speed=nothing if speed is None else np.array(speed),
-        target=nothing if target is None else target,
-    )
-
-
-def _arrays(context: Context, found: Mapping[str, Any]) -> dict[str, FloatArray]:
-    with np.load(context.work / found["folder"] / "episode.npz") as file:
-        return {key: file[key] for key in file.files}
+    tag = "goal" if mean is None else "images-goal"
+    return context.part(f"{tag}-{number}-seed-{seed}", settings, compute)

@@ -107,7 +107,7 @@ def run(context: Context) -> Outcome:
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for seed in context.seeds:
         for name in names:
-            before = pretraining() if METHODS[name].pretrained else None
+            before = pretraining(context) if METHODS[name].pretrained else None
             one = train_part(context, name, runs[name], data, seed, before)
             one = judged_part(context, one, runs[name], data)
             found[name].append(one | compared(one, data.test.observations.shape[1:]))
@@ -117,11 +117,11 @@ def run(context: Context) -> Outcome:
     return Outcome(rows, _config(runs, data), {"table": table, "runs": found})
 
 
-def pretraining() -> Pretraining:
+def pretraining(context: Context) -> Pretraining:
     """Of encoder and decoder, by images alone: so that the angle's ring does not begin folded."""
     from training.dssm.pretraining import Pretraining
 
-    return Pretraining(steps=_PRETRAINING, turning=0.0)
+    return Pretraining(steps=20 if context.quick else _PRETRAINING, turning=0.0)
 
 
 def pendulum_sequences(context: Context) -> SequenceSet:

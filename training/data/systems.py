@@ -7,6 +7,8 @@ therefore show the same pictures of the same motion.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -56,6 +58,56 @@ class System(Protocol):
     def observe(self, states: FloatArray) -> npt.NDArray[Any]:
         """What is seen of states (..., D_s): (..., *event), uint8 or float32."""
         ...
+
+
+@dataclass(frozen=True)
+class Viewed:
+    """A system that is looked at in another way: it moves as it did.
+
+    Attributes:
+        system: what moves.
+        view: of its observations (B, *event) what is seen instead.
+    """
+
+    system: System
+    view: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+
+    @property
+    def name(self) -> str:
+        """The system's; likewise what follows."""
+        return self.system.name
+
+    @property
+    def interval(self) -> float:
+        """Seconds of one step."""
+        return self.system.interval
+
+    @property
+    def controls(self) -> int:
+        """D_u."""
+        return self.system.controls
+
+    @property
+    def control_scale(self) -> float:
+        """What one unit of control is in the system's own unit."""
+        return self.system.control_scale
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """Of the D_s columns of a state."""
+        return self.system.state_names
+
+    def start(self, count: int, generator: np.random.Generator) -> FloatArray:
+        """As the system's."""
+        return self.system.start(count, generator)
+
+    def advance(self, states: FloatArray, controls: FloatArray) -> FloatArray:
+        """As the system's."""
+        return self.system.advance(states, controls)
+
+    def observe(self, states: FloatArray) -> npt.NDArray[Any]:
+        """The view of what the system shows of states (B, D_s)."""
+        return self.view(self.system.observe(states))
 
 
 class Environment:

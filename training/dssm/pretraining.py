@@ -110,6 +110,20 @@ class _Pairs(NamedTuple):
     u: Tensor
 
 
+class _Components(NamedTuple):
+    """Whitened principal components of observations, and which of a's dimensions begin as them.
+
+    Attributes:
+        dims: of a, K of them, from the largest component on.
+        mean: ``(D,)``, of the observations.
+        whitening: ``(D, K)``.
+    """
+
+    dims: list[int]
+    mean: Tensor
+    whitening: Tensor
+
+
 def pretrain(
     model: AuxiliaryModel,
     x: SequenceBatch,
@@ -130,7 +144,7 @@ def pretrain(
     Raises:
         UsageError: a model without auxiliary variables, or without the driven ones.
         InputError: sequences that the model does not take; no controls; no two successive
-            observations; a loss that is no longer finite.
+            observations, or none that differ; a loss that is no longer finite.
     """
     if not isinstance(model, AuxiliaryModel):
         raise UsageError(f"a {type(model).__name__} has no auxiliary variables to pretrain")
@@ -140,10 +154,12 @@ def pretrain(
     generator = torch.Generator().manual_seed(config.seed)
     places = _successive(x)
     variance = float(x.observations.flatten(2)[x.weights > 0].var(0).mean())
+    if not variance > 0:
+        raise InputError("the observations are all the same: there is nothing to learn")
     model.train()
     parameters = [*model.encoder.parameters(), *model.decoder.parameters()]
     adam = torch.optim.Adam(parameters, config.learning_rate)
-    targets = _Components(model, x, config, generator)
+    components = _components(model, x, config, generator)
     first = round(_COMPONENTS_SHARE * config.steps)
     for step in range(config.steps):
         pairs = _pairs(x, places, config.batch_size, generator)
@@ -152,7 +168,8 @@ def pretrain(
         for group in adam.param_groups:
             group["lr"] = rate
         if step < first:
-            loss, now = targets.loss(pairs.x[0]), Pretrained(step + 1, math.nan, math.nan)
+            loss = _components_loss(model, components, pairs.x[0])
+            now = Pretrained(step + 1, math.nan, math.nan)
         else:
             loss, error, rest = _loss(model, pairs, config, done, variance, generator)
             now = Pretrained(step + 1, float(error.detach()), float(rest.detach()))
@@ -235,38 +252,32 @@ def _loss(
     return loss + _SCALE * scale + _SPREAD * spread, error, rest
 
 
-class _Components:
-    """The first steps' aim: whitened principal components of the observations."""
+def _components(
+    model: AuxiliaryModel, x: SequenceBatch, config: Pretraining, generator: torch.Generator
+) -> _Components:
+    """The largest ones of some of the observations; the driven dimensions get the least of them.
 
-    def __init__(
-        self,
-        model: AuxiliaryModel,
-        x: SequenceBatch,
-        config: Pretraining,
-        generator: torch.Generator,
-    ) -> None:
-        """Find them in some of the observations.
+    Raises:
+        UsageError: the model has no such dimension as is to be driven.
+    """
+    seen = x.observations.flatten(2)[x.weights > 0]
+    some = seen[torch.randperm(len(seen), generator=generator)[:_COMPONENTS_OF]]
+    with torch.no_grad():
+        dims = model.encoder(x.observations[:1, :1]).mean.shape[-1]
+    if max(config.driven, default=0) >= dims:
+        raise UsageError(f"driven is {config.driven}, but a has {dims} dimensions, from 0")
+    mean = some.mean(0)
+    _, sizes, directions = torch.linalg.svd(some - mean, full_matrices=False)
+    found = min(dims, int((sizes > 1e-6 * sizes[0]).sum()))
+    others = [dim for dim in range(dims) if dim not in config.driven]
+    whitening = directions[:found].T * (len(some) ** 0.5 / sizes[:found])
+    return _Components([*others, *config.driven][:found], mean, whitening)
 
-        Raises:
-            UsageError: the model has no such dimension as is to be driven.
-        """
-        seen = x.observations.flatten(2)[x.weights > 0]
-        some = seen[torch.randperm(len(seen), generator=generator)[:_COMPONENTS_OF]]
-        with torch.no_grad():
-            dims = model.encoder(x.observations[:1, :1]).mean.shape[-1]
-        if max(config.driven, default=0) >= dims:
-            raise UsageError(f"driven is {config.driven}, but a has {dims} dimensions, from 0")
-        self._encoder, self._mean = model.encoder, some.mean(0)
-        _, sizes, directions = torch.linalg.svd(some - self._mean, full_matrices=False)
-        found = min(dims, int((sizes > 1e-6 * sizes[0]).sum()))
-        others = [dim for dim in range(dims) if dim not in config.driven]
-        self._dims = [*others, *config.driven][:found]  # the driven ones get the least
-        self._whitening = directions[:found].T * (len(some) ** 0.5 / sizes[:found])
 
-    def loss(self, x: Tensor) -> Tensor:
-        """Mean squared difference of encoded observations ``(B, *event)`` to their components."""
-        a: Tensor = self._encoder(x).mean[:, self._dims]
-        return (a - (x.flatten(1) - self._mean) @ self._whitening).square().mean()
+def _components_loss(model: AuxiliaryModel, components: _Components, x: Tensor) -> Tensor:
+    """Mean squared difference of encoded observations ``(B, *event)`` to their components."""
+    a: Tensor = model.encoder(x).mean[:, components.dims]
+    return (a - (x.flatten(1) - components.mean) @ components.whitening).square().mean()
 
 
 def _successive(x: SequenceBatch) -> Tensor:

@@ -225,6 +225,9 @@ def test_what_cannot_be_pretrained_is_told():
     pretrain(model(controls=0), batch(controls=0), Pretraining(steps=20, turning=0.0))
     with pytest.raises(InputError, match="no two successive"):
         pretrain(model(), batch(steps=1), SHORT)
+    same = SequenceBatch(torch.ones(3, 4, 6), torch.randn(3, 3, 2))
+    with pytest.raises(InputError, match="all the same"):
+        pretrain(model(), same, SHORT)
     lost = batch()
     lost.observations[3, 2] = torch.nan
     with pytest.raises(InputError, match="sequence 3, step 2"):
