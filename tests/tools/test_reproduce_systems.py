@@ -1,5 +1,7 @@
 """Policies, the reacher and memories: what is judged, by hand."""
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
@@ -134,7 +136,8 @@ def test_smaller_images_keep_their_mean():
 
 def test_a_reacher_is_viewed_as_its_models_images_were_made_and_moves_as_it_did(monkeypatch):
     own = TwoLink("images")
-    monkeypatch.setattr("training.data.reacher.reacher_system", lambda _: own)
+    module = importlib.import_module("training.data.reacher")  # its package has one so called
+    monkeypatch.setattr(module, "reacher_system", lambda _: own)
     mean = np.random.default_rng(0).uniform(0, 1, (3, SIDE, SIDE)).astype(np.float32)
     world, states = viewed(mean), np.array([[0.3, 1.0, 0.5, -0.5], [2.0, -1.0, 0.0, 0.0]])
     expected = CONTRAST * (smaller(own.observe(states)) / 255 - mean)
