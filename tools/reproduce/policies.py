@@ -25,6 +25,7 @@ from tools.reproduce.policy_training import (
     arrays,
     keep,
     learned,
+    of_table,
     policy_settings,
     pretraining_of,
     run_of,
@@ -67,7 +68,8 @@ def _tasks() -> list[str]:
 
 def run(context: Context) -> Outcome:
     """Train, look at the states, learn policies, test them on the systems, draw."""
-    arm, (images, mean) = reacher.angle_sequences(context), reacher.image_sequences(context)
+    arm = reacher.angle_sequences(context)
+    images, mean = reacher.image_sequences(of_table(context))
     rows = [
         *_pendulum(context),
         *_reacher(context, "reacher", arm, None),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -43,14 +44,23 @@ def pretraining_of(context: Context, system: str) -> Pretraining | None:
     return pretraining(context)
 
 
+def of_table(context: Context) -> Context:
+    """Where Table 4.2 keeps its parts: images that are drawn once, and models."""
+    name = context.work.name.replace("figures-4.19-4.21", "table-4.2")
+    return replace(context, work=context.work.with_name(name))
+
+
 def trained(
     context: Context, data: SequenceSet, system: str, static: tuple[int, ...], seed: int
 ) -> EKVAE:
-    """A trained model."""
+    """A trained model; a reacher's is Table 4.2's own."""
     from trackvae.errors import InputError
 
     run = run_of(context, system, static)
-    name = f"{system}-static-{''.join(map(str, static))}"
+    if system in REACHERS:
+        context, name = of_table(context), reacher.tag(REACHERS[system])
+    else:
+        name = f"{system}-static-{''.join(map(str, static))}"
     found = train_part(context, name, run, data, seed, pretraining_of(context, system))
     if found["failed"] and "angle" not in found:
         raise InputError(f"{name}, seed {seed}: {found['failed']}")

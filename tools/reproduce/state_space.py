@@ -24,6 +24,9 @@ TITLE = "Table 4.1: pendulum images, system identification and prediction"
 SEEDS = 5
 STEPS, QUICK_STEPS = 6000, 60
 _PRETRAINING = 300  # steps, which take 6 s
+_PRETRAINED_SEEDS = 3
+# from 1, after 1,200 steps, 0.0051 instead of 0.0028; and no velocity in one of three long runs
+_PRETRAINED_BETA = 0.01
 _ANNEALED = 0.5  # of the steps, until beta is 1
 # of the observation, by the validation part's prediction error (observation-noise); the EKVAE's is
 # that of every model that is told nothing
@@ -107,14 +110,25 @@ def run(context: Context) -> Outcome:
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for seed in context.seeds:
         for name in names:
-            before = pretraining(context) if METHODS[name].pretrained else None
-            one = train_part(context, name, runs[name], data, seed, before)
+            if METHODS[name].pretrained and seed not in context.seeds[:_PRETRAINED_SEEDS]:
+                continue
+            one = trained(context, name, runs[name], data, seed)
             one = judged_part(context, one, runs[name], data)
             found[name].append(one | compared(one, data.test.observations.shape[1:]))
     rows = [line for name in names for line in table_rows(METHODS[name], found[name])]
     draw(context, {METHODS[name].name: (runs[name], found[name]) for name in names}, data)
     table = [summary(METHODS[name], found[name]) for name in names]
-    return Outcome(rows, _config(runs, data), {"table": table, "runs": found})
+    how = {**asdict(pretraining(context)), "beta": _PRETRAINED_BETA}
+    pretrained = {name: how for name in names if METHODS[name].pretrained}
+    config = {**_config(runs, data), "pretraining": pretrained}
+    return Outcome(rows, config, {"table": table, "runs": found})
+
+
+def trained(context: Context, name: str, run: Run, data: SequenceSet, seed: int) -> dict[str, Any]:
+    """A method's run on a seed."""
+    if not METHODS[name].pretrained:
+        return train_part(context, name, run, data, seed)
+    return train_part(context, name, run, data, seed, pretraining(context), _PRETRAINED_BETA)
 
 
 def pretraining(context: Context) -> Pretraining:
@@ -241,8 +255,6 @@ def _config(runs: Mapping[str, Run], data: SequenceSet) -> dict[str, Any]:
         "sigma": "the thesis does not give it; its ELBO of 807 nats a sequence is that of 3,840 "
         "pixels with sigma^2 = 0.1 (893) less a rate of some 86. Here it is the moving root mean "
         f"squared error, at least 0.03 ({least}): by the validation part, see observation-noise",
-        "pretrained": f"{_PRETRAINING} steps of encoder and decoder (not of the thesis), from the "
-        "images' principal components",
         "regressions": "fitted on states of the training part, judged on those of the test part",
         "prediction": "15 steps from z_1 given 5 observations; mean and median over the sequences",
         "reduced": "the thesis does not say how long it trained",

@@ -87,17 +87,17 @@ def make_model(kind: str, changes: Mapping[str, Any], seed: int) -> StateSpaceMo
         return build(kind, {"prior_samples": 1, **changes})  # Eq. 4.7, the thesis's
 
 
-def make_schedule(run: Run) -> Schedule:
-    """How beta moves."""
+def make_schedule(run: Run, beta: float = 1.0) -> Schedule:
+    """How beta moves, and where CO's begins."""
     from training.schedules import SequenceREWO, WarmUp
 
     if run.schedule == "annealing":
         return WarmUp(max(1, run.annealing))
-    return SequenceREWO(run.kappa, nu=run.nu, tau_1=run.tau_1, tau_2=run.tau_2)
+    return SequenceREWO(run.kappa, nu=run.nu, tau_1=run.tau_1, tau_2=run.tau_2, beta=beta)
 
 
-def make_trainer(model: StateSpaceModel, run: Run, seed: int) -> Trainer:
-    """The trainer of a run."""
+def make_trainer(model: StateSpaceModel, run: Run, seed: int, beta: float = 1.0) -> Trainer:
+    """The trainer of a run, see :func:`make_schedule`."""
     from training.trainer import TrainConfig, Trainer
 
     config = TrainConfig(
@@ -110,7 +110,7 @@ def make_trainer(model: StateSpaceModel, run: Run, seed: int) -> Trainer:
         seed=seed,
         skips=20,
     )
-    return Trainer(model, make_schedule(run), config)
+    return Trainer(model, make_schedule(run, beta), config)
 
 
 class Course:
@@ -154,6 +154,7 @@ def train_part(
     data: SequenceSet,
     seed: int,
     pretraining: Pretraining | None = None,
+    beta: float = 1.0,
 ) -> dict[str, Any]:
     """A run and what it is worth on the test part, done once.
 
@@ -164,10 +165,12 @@ def train_part(
         data: to train and to report on.
         seed: of weights, order and noise.
         pretraining: of encoder and decoder before; its own seed is not used.
+        beta: where CO's begins. What is pretrained meets the constraint at once, and beta has no
+            time to fall: the main phase would begin with the whole rate.
 
     Returns:
         What :func:`tools.reproduce.state_space_measure.measure` found; ``pretrained``, how that
-        ended, with its ``seconds``; ``seconds`` of training,
+        ended, with its ``seconds``; ``seconds`` of training after it,
         ``met_at`` the step at which the constraint was first met, ``skipped`` steps, ``lost``
         covariances, ``beta`` at the end, ``failed`` why a run broke off (its measures are then
         absent), and ``folder`` of its weights and course under the context's.
@@ -176,9 +179,11 @@ def train_part(
     before = None if pretraining is None else replace(pretraining, seed=seed)
     if before is not None:
         settings["pretraining"] = asdict(before)
+    if beta != 1.0:
+        settings["beta"] = beta
 
     def compute(folder: Path) -> dict[str, Any]:
-        return {**_train(folder, run, data, seed, before), "folder": folder.name}
+        return {**_train(folder, run, data, seed, before, beta), "folder": folder.name}
 
     return context.part(f"{name}-seed-{seed}", settings, compute)
 
@@ -227,7 +232,12 @@ def judged_part(
 
 
 def _train(
-    folder: Path, run: Run, data: SequenceSet, seed: int, before: Pretraining | None
+    folder: Path,
+    run: Run,
+    data: SequenceSet,
+    seed: int,
+    before: Pretraining | None,
+    beta: float,
 ) -> dict[str, Any]:
     import torch
 
@@ -238,9 +248,9 @@ def _train(
     # steps of many small operations: two threads on a busy machine took 2.0 s a step, one 0.1 s
     torch.set_num_threads(1)
     model, sequences = make_model(run.kind, run.model, seed), SequenceBatch.of(data.train)
-    pretrained = {} if before is None else _pretrain(model, sequences, before)
-    trainer, course = make_trainer(model, run, seed), Course(model, data.test, run.steps)
+    trainer, course = make_trainer(model, run, seed, beta), Course(model, data.test, run.steps)
     try:
+        pretrained = {} if before is None else _pretrain(model, sequences, before)
         summary = trainer.fit(sequences, on_step=course)
     except InputError as error:
         return {"failed": str(error)}
@@ -263,7 +273,7 @@ def _pretrain(model: StateSpaceModel, x: SequenceBatch, how: Pretraining) -> dic
     from training.dssm.auxiliary import AuxiliaryModel
     from training.dssm.pretraining import pretrain
 
-    assert isinstance(model, AuxiliaryModel)
+    assert isinstance(model, AuxiliaryModel)  # for the type; pretrain tells of another
     start = time.perf_counter()
     found = pretrain(model, x, how)
     seconds = round(time.perf_counter() - start, 1)

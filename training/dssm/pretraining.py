@@ -6,8 +6,8 @@ good. And some angles lie along no line of what is learned first: in an image of
 base, what is linear in the pixels and the same at every rotation is even in the bend of the elbow.
 An autoencoder tells a bend to the left from one to the right in each stretch of the circle by
 itself, with signs that change in between, and no gradient step turns a stretch over afterwards.
-What does tell is what moves the arm: a torque bends it by as much, and to the same side, at every
-rotation. So encoder and decoder are trained here, without labels,
+What does tell is what moves the arm: a torque that friction works against bends it by as much, and
+to the same side, at every rotation. So encoder and decoder are trained here, without labels,
 
 1. to give principal components, among which a ring lies open;
 2. as an autoencoder of single observations, and so that the change of the driven dimensions from
@@ -48,18 +48,19 @@ class Pretraining:
     """How encoder and decoder are trained.
 
     Attributes:
-        driven: which of a's dimensions move with the controls by the same amount everywhere; they
-            get the least of the principal components to begin with. None: what is learned begins
-            with the components, which alone keeps a ring from folding.
+        driven: which of a's dimensions move with the controls by the same amount everywhere, within
+            the step that the control acts in: a force that changes speeds first, and positions
+            later, drives none. They get the least of the principal components to begin with. ():
+            what is learned begins with the components, which alone keeps a ring from folding.
         steps: of training.
         batch_size: pairs of successive observations.
         learning_rate: of Adam at the start; falls to a tenth on a cosine.
         weight: of the unexplained share of the driven dimensions' changes, beside the squared error
             as a share of the data's variance.
         turning: weight, at the end, of the share of all changes that no turning explains; it grows
-            in the second half. With 3 a barrel became a bell, whose rim runs away from its axis
-            as fast as it turns.
-        noise: standard deviation of q(a|x) at the end, where a has unit variance.
+            in the second half. Sequences without controls go without it. With 3 a barrel became a
+            bell, whose rim runs away from its axis as fast as it turns.
+        noise: standard deviation that q(a|x) is drawn to, as a is to unit variance.
         seed: of the order of the data and of every sample.
     """
 
@@ -76,15 +77,24 @@ class Pretraining:
         """Refuse what cannot be run.
 
         Raises:
-            UsageError: a driven dimension twice; numbers that are not positive.
+            UsageError: driven dimensions that are no numbers of their own; other numbers that are
+                not positive.
         """
-        if len(set(self.driven)) != len(self.driven) or min(self.driven, default=0) < 0:
-            raise UsageError(f"driven is {self.driven}, expected different dimensions, from 0")
-        for name in ("steps", "batch_size", "learning_rate", "noise"):
-            if not getattr(self, name) > 0:
+        if not isinstance(self.driven, tuple) or not all(
+            isinstance(dim, int) and dim >= 0 and self.driven.count(dim) == 1 for dim in self.driven
+        ):
+            raise UsageError(
+                f"driven is {self.driven!r}, expected a tuple of different dimensions, from 0"
+            )
+        for name in ("steps", "batch_size"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise UsageError(f"{name} is {value!r}, expected a whole number from 1")
+        for name in ("learning_rate", "noise"):
+            if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"{name} is {getattr(self, name)}, expected more than 0")
         for name in ("weight", "turning"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name} is {getattr(self, name)}, expected 0 or more")
 
 
@@ -93,9 +103,10 @@ class Pretrained(NamedTuple):
 
     Attributes:
         step: steps done.
-        error: squared error of decoded means, as a share of the data's variance.
+        error: squared error as a share of the data's variance: of what is decoded from noisy a's
+            on the way, from their means at the end; NaN in the first steps, which do not decode.
         unexplained: share of the driven dimensions' changes that is not linear in the controls; 0
-            where none is driven.
+            where none is driven. Near 1 at the end: nothing was found that moves so.
     """
 
     step: int
@@ -130,36 +141,43 @@ def pretrain(
     config: Pretraining,
     on_step: Callable[[Pretrained], None] | None = None,
 ) -> Pretrained:
-    """Train a model's encoder and decoder in place; nothing else of it is changed.
+    """Train a model's encoder and decoder in place, and none of its other parameters.
+
+    It is left in training mode, as :class:`training.trainer.Trainer` takes it.
 
     Args:
         model: an EKVAE or a KVAE.
-        x: the training part.
+        x: the training part, on the model's device; observations whose mean is about 0 and whose
+            variance is about 1, as all networks learn best from.
         config: how.
         on_step: called after each step, with the batch's figures.
 
     Returns:
-        How it ended, by pairs of the training part, without noise.
+        How it ended, by 4,096 pairs of the training part, drawn with replacement.
 
     Raises:
         UsageError: a model without auxiliary variables, or without the driven ones.
         InputError: sequences that the model does not take; no controls; no two successive
-            observations, or none that differ; a loss that is no longer finite.
+            observations, none that differ, or too few; a loss that is no longer finite (encoder
+            and decoder are then as the step before left them).
     """
     if not isinstance(model, AuxiliaryModel):
         raise UsageError(f"a {type(model).__name__} has no auxiliary variables to pretrain")
     model.check(x, finite=True)
-    if x.controls.shape[2] == 0 and (config.driven or config.turning):
-        raise InputError("the sequences have no controls, which driven and turning learn from")
+    if config.driven and x.controls.shape[2] == 0:
+        raise InputError("the sequences have no controls, which driven dimensions learn from")
     generator = torch.Generator().manual_seed(config.seed)
     places = _successive(x)
+    with torch.no_grad():
+        dims = model.encoder(x.observations[:1, :1]).mean.shape[-1]
+    _check_sizes(x, config, dims, len(places))
     variance = float(x.observations.flatten(2)[x.weights > 0].var(0).mean())
     if not variance > 0:
         raise InputError("the observations are all the same: there is nothing to learn")
     model.train()
     parameters = [*model.encoder.parameters(), *model.decoder.parameters()]
     adam = torch.optim.Adam(parameters, config.learning_rate)
-    components = _components(model, x, config, generator)
+    components = _components(x, config, dims, generator)
     first = round(_COMPONENTS_SHARE * config.steps)
     for step in range(config.steps):
         pairs = _pairs(x, places, config.batch_size, generator)
@@ -180,39 +198,52 @@ def pretrain(
         adam.step()
         if on_step is not None:
             on_step(now)
+    adam.zero_grad()
     return _judged(model, _pairs(x, places, _JUDGED, generator), config, variance)
 
 
 def unexplained(change: Tensor, inputs: Tensor) -> Tensor:
     """Share of changes that is not linear in inputs: 1 less the mean squared canonical correlation.
 
-    It does not depend on the unit or the axes of either, so that nothing is won by scaling a
-    dimension, or by mixing it with one that is explained.
+    It depends neither on the units nor on the axes of either, nor on what is added to them, so that
+    nothing is won by scaling a dimension, or by mixing it with one that is explained.
 
     Args:
         change: ``(B, D)``.
-        inputs: ``(B, D_u)``.
+        inputs: ``(B, D_u)``, fewer than B.
 
     Returns:
-        From 0, where ``change = inputs W`` for some W, to 1.
+        From 0, where ``change = inputs W + b`` for some W and b, to 1; what never changes counts as
+        not explained.
     """
     if not change.shape[1]:
         return change.new_zeros(())
-    W = torch.linalg.solve(_ridged(inputs.T @ inputs), inputs.T @ change)
-    rest, whole = change - inputs @ W, _ridged(change.T @ change)
-    return torch.linalg.solve(whole, rest.T @ rest).trace() / len(whole)
+    change, inputs = _standardised(change), _standardised(inputs)
+    ridge = _RIDGE * len(change)
+    W = torch.linalg.solve(inputs.T @ inputs + ridge * _one(inputs), inputs.T @ change)
+    rest, ridge_ = change - inputs @ W, ridge * _one(change)
+    return torch.linalg.solve(change.T @ change + ridge_, rest.T @ rest + ridge_).diagonal().mean()
 
 
-def _ridged(gram: Tensor) -> Tensor:
-    """A positive definite one, of what may be no more than semidefinite: ``(D, D)``."""
-    size = gram.diagonal().mean().clamp_min(1e-12)
-    return gram + _RIDGE * size * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-
-
-def _covariance(values: Tensor) -> Tensor:
-    """Of ``(N, D)``: ``(D, D)``."""
+def _standardised(values: Tensor) -> Tensor:
+    """``(B, D)`` less their mean, over their standard deviation."""
     apart = values - values.mean(0)
-    return apart.T @ apart / (len(values) - 1)
+    return apart / apart.square().mean(0).sqrt().clamp_min(1e-12)
+
+
+def _one(values: Tensor) -> Tensor:
+    """Identity of the dimensions of ``(B, D)``."""
+    return torch.eye(values.shape[1], dtype=values.dtype, device=values.device)
+
+
+def _log_det(values: Tensor) -> Tensor:
+    """Of the covariance of ``(N, D)``, or, where that is singular, the bound by its diagonal."""
+    apart = values - values.mean(0)
+    covariance = apart.T @ apart / (len(values) - 1)
+    variances = covariance.diagonal().clamp_min(1e-12)
+    found = torch.logdet(covariance + _RIDGE * variances.mean() * _one(values))
+    # nearly the same dimensions: their covariance is singular in float32, whatever the ridge
+    return found if bool(found.isfinite()) else variances.log().sum()
 
 
 def _loss(
@@ -240,32 +271,24 @@ def _loss(
     error = (model.decoder(here + noise * drawn) - pairs.x[0]).square().mean() / variance
     rest = unexplained((after - here)[:, list(config.driven)], pairs.u)
     loss = error + config.weight * rest
-    if done > 0.5 and config.turning:
+    if done > 0.5 and config.turning and pairs.u.shape[1]:
         products = (here.unsqueeze(-1) * pairs.u.unsqueeze(1)).flatten(1)  # (B, D_a D_u)
         turned = unexplained(after - here, torch.cat([pairs.u, products], dim=1))
         loss = loss + config.turning * (2 * done - 1) * turned
     # a's moments to a standard normal's, a rate per dimension
-    mean, covariance = q.mean.mean((0, 1)), _ridged(_covariance(q.mean.flatten(0, 1)))
-    apart = mean.square() + covariance.diagonal() - 1
-    scale = 0.5 * (apart.sum() - torch.logdet(covariance)) / len(mean)
+    each = q.mean.flatten(0, 1)
+    apart = each.mean(0).square() + each.var(0) - 1
+    scale = 0.5 * (apart.sum() - _log_det(each)) / each.shape[1]
     spread = (q.log_var - 2 * math.log(config.noise)).square().mean()
     return loss + _SCALE * scale + _SPREAD * spread, error, rest
 
 
 def _components(
-    model: AuxiliaryModel, x: SequenceBatch, config: Pretraining, generator: torch.Generator
+    x: SequenceBatch, config: Pretraining, dims: int, generator: torch.Generator
 ) -> _Components:
-    """The largest ones of some of the observations; the driven dimensions get the least of them.
-
-    Raises:
-        UsageError: the model has no such dimension as is to be driven.
-    """
+    """The largest ones of some of the observations; the driven dimensions get the least of them."""
     seen = x.observations.flatten(2)[x.weights > 0]
     some = seen[torch.randperm(len(seen), generator=generator)[:_COMPONENTS_OF]]
-    with torch.no_grad():
-        dims = model.encoder(x.observations[:1, :1]).mean.shape[-1]
-    if max(config.driven, default=0) >= dims:
-        raise UsageError(f"driven is {config.driven}, but a has {dims} dimensions, from 0")
     mean = some.mean(0)
     _, sizes, directions = torch.linalg.svd(some - mean, full_matrices=False)
     found = min(dims, int((sizes > 1e-6 * sizes[0]).sum()))
@@ -291,6 +314,25 @@ def _successive(x: SequenceBatch) -> Tensor:
     if not len(places):
         raise InputError("the sequences have no two successive observations")
     return places
+
+
+def _check_sizes(x: SequenceBatch, config: Pretraining, dims: int, pairs: int) -> None:
+    """See that a has the driven dimensions, and that there are more changes than explain them.
+
+    Raises:
+        UsageError: no such dimension; a batch of too few.
+        InputError: too few pairs of observations.
+    """
+    if max(config.driven, default=0) >= dims:
+        raise UsageError(f"driven is {config.driven}, but a has {dims} dimensions, from 0")
+    inputs = x.controls.shape[2] * (1 + (dims if config.turning else 0))
+    if not (config.driven or config.turning):
+        return
+    told = f"expected more than {2 * inputs}: {inputs} controls and products explain changes"
+    if config.batch_size <= 2 * inputs:
+        raise UsageError(f"batch_size is {config.batch_size}, {told}")
+    if pairs <= 2 * inputs:
+        raise InputError(f"{pairs} pairs of successive observations, {told}")
 
 
 def _pairs(x: SequenceBatch, places: Tensor, count: int, generator: torch.Generator) -> _Pairs:
