@@ -88,8 +88,8 @@ def _images(prior: str, schedule: str = "co") -> Method:
 
 def _images_later(prior: str, schedule: str = "co", *, pretrained: bool = True) -> Method:
     # the transition is learned as from angles, and with 16 base matrices instead of the thesis's 8,
-    # with which velocities are learned later. What was pretrained changes slowly: at ten times this
-    # rate it predicted as well, and the wrist's velocity fell from 0.76 to 0.67
+    # with which velocities came later. What was pretrained changes slowly: at ten times this rate
+    # the wrist's velocity was lost again, from 0.76 to 0.67 in half of 1,500 steps
     base = _images(prior, schedule).run
     model = {**base.model, **_NOISES, "components": 16}
     rate, later = ((1e-4, 1e-5), 40.0) if pretrained else ((1e-3, 1e-4), 4.0)
