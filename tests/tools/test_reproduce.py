@@ -10,7 +10,7 @@ import pytest
 
 from tools.cli import main
 from tools.reproduce import command
-from tools.reproduce.experiment import Context, Outcome, by_method, row
+from tools.reproduce.experiment import Context, Outcome, by_method, row, some_seeds
 from trackvae.errors import InputError
 
 
@@ -38,6 +38,14 @@ def test_a_part_is_computed_once_and_again_when_its_settings_change(tmp_path):
     assert len(done) == 1
     context(tmp_path).part("rewo", {"seed": 2}, compute)
     assert len(set(done)) == 2
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(1, 1), (3, 2), (4, 4)])
+def test_a_row_of_fewer_seeds_has_all_where_more_than_usual_are_asked_for(
+    tmp_path, asked, expected
+):
+    seeds = some_seeds(context(tmp_path, seeds=tuple(range(asked))), own=2, usual=3)
+    assert seeds == tuple(range(expected))
 
 
 def test_a_part_that_is_there_is_named_once_a_run(tmp_path):

@@ -102,6 +102,17 @@ class Outcome:
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
+def some_seeds(context: Context, own: int, usual: int) -> tuple[int, ...]:
+    """Seeds of a row that has fewer than its experiment; all where more than usual are asked for.
+
+    Args:
+        context: of the experiment.
+        own: how many the row has.
+        usual: how many the experiment has by default.
+    """
+    return context.seeds if len(context.seeds) > usual else context.seeds[:own]
+
+
 class Experiment(Protocol):
     """A module of this package that can be run."""
 

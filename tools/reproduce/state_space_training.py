@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from training.data.sequences import Sequences, SequenceSet
+    from training.dssm.auxiliary import AuxiliaryModel
     from training.dssm.batch import SequenceBatch
     from training.dssm.model import StateSpaceModel
     from training.dssm.pretraining import Pretraining
@@ -270,20 +271,13 @@ def _train(
 
 
 def _pretrain(model: StateSpaceModel, x: SequenceBatch, how: Pretraining) -> dict[str, Any]:
-    from training.dssm.auxiliary import AuxiliaryModel
     from training.dssm.pretraining import pretrain
 
-    assert isinstance(model, AuxiliaryModel)  # for the type; pretrain tells of another
     start = time.perf_counter()
-    found = pretrain(model, x, how)
+    found = pretrain(cast("AuxiliaryModel", model), x, how)  # it tells of another
     seconds = round(time.perf_counter() - start, 1)
-    return {
-        "pretrained": {
-            "error": found.error,
-            "unexplained": found.unexplained,
-            "seconds": seconds,
-        }
-    }
+    told = {"error": found.error, "unexplained": found.unexplained, "seconds": seconds}
+    return {"pretrained": told}
 
 
 def load_model(folder: Path, run: Run) -> StateSpaceModel:

@@ -325,9 +325,9 @@ def _check_sizes(x: SequenceBatch, config: Pretraining, dims: int, pairs: int) -
     """
     if max(config.driven, default=0) >= dims:
         raise UsageError(f"driven is {config.driven}, but a has {dims} dimensions, from 0")
-    inputs = x.controls.shape[2] * (1 + (dims if config.turning else 0))
     if not (config.driven or config.turning):
         return
+    inputs = x.controls.shape[2] * (1 + (dims if config.turning else 0))
     told = f"expected more than {2 * inputs}: {inputs} controls and products explain changes"
     if config.batch_size <= 2 * inputs:
         raise UsageError(f"batch_size is {config.batch_size}, {told}")
